@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use kafka::{RetentionError, Settings};
 use sqlx::PgPool;
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::letters;
@@ -156,19 +155,9 @@ async fn prune_standing(pool: &PgPool, subscription: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-#[derive(sqlx::FromRow)]
-struct Chunk {
-    rows: i64,
-    /// Receipt time of the youngest deleted row.
-    until: Option<OffsetDateTime>,
-}
-
-/// Deletes from the oldest row on. Each chunk starts where the last one ended, because deleted rows
-/// stay in the index until they are vacuumed and would be scanned again.
 async fn prune_inbox(pool: &PgPool, subscription: &str, seconds: f64) -> sqlx::Result<u64> {
-    let (mut pruned, mut from) = (0, None);
-    loop {
-        let chunk = sqlx::query_as(
+    pg::delete_oldest(pool, CHUNK, |from, limit| {
+        sqlx::query_as(
             "with old as materialized (
                  select ctid, received_at from inbox
                  where subscription = $1 and received_at >= coalesce($2, '-infinity')
@@ -182,12 +171,7 @@ async fn prune_inbox(pool: &PgPool, subscription: &str, seconds: f64) -> sqlx::R
         .bind(subscription)
         .bind(from)
         .bind(seconds)
-        .bind(i64::from(CHUNK));
-        let Chunk { rows, until } = pg::in_turn(chunk.fetch_one(pool)).await?;
-        pruned += rows.unsigned_abs();
-        if rows < i64::from(CHUNK) {
-            return Ok(pruned);
-        }
-        from = until;
-    }
+        .bind(limit)
+    })
+    .await
 }

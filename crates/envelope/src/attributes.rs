@@ -62,9 +62,10 @@ impl Envelope {
         let envelope = Self {
             source: stored("source", reader.required("source")?)?,
             event_type: stored("type", reader.required("type")?)?,
-            // Late in 9999 it may be the year 10000 in UTC, which this type can't express.
+            // Near the years 0 and 9999 its offset may lead out of what RFC 3339 can express.
             time: reader.usable("time", |text| {
-                OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)
+                let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+                time.checked_to_offset(UtcOffset::UTC).filter(|it| it.year() >= 0)
             }),
             subject: reader.optional("subject").map(|text| stored("subject", text)).transpose()?,
             dataschema: reader.optional("dataschema").map(str::to_owned),

@@ -10,7 +10,7 @@ pub enum AddressIn {
 }
 
 /// Returns a regular expression of Postgres (for `~*`) that finds a whole e-mail address, but not a
-/// longer one that contains it.
+/// longer one that contains it, also where JSON quotes it.
 pub fn address_pattern(address: &str, within: AddressIn) -> String {
     let mut pattern = String::from("(?<![a-z0-9._%+-])");
     for character in address.chars() {
@@ -22,6 +22,9 @@ pub fn address_pattern(address: &str, within: AddressIn) -> String {
                     let _ = write!(pattern, "\\\\{byte:03o}");
                 }
             }
+            // In JSON they follow a backslash, and as escaped bytes each backslash is doubled.
+            '"' => pattern.push_str(r#"\\{0,2}""#),
+            '\\' => pattern.push_str(r"\\{1,4}"),
             _ if character.is_ascii() => {
                 pattern.push('\\');
                 pattern.push(character);
@@ -44,5 +47,7 @@ mod tests {
             r"(?<![a-z0-9._%+-])a\.b\@x(?![a-z0-9]|[.-][a-z0-9])"
         );
         assert!(address_pattern("ä@x", AddressIn::Bytes).contains(r"\\303\\244\@x"));
+        let quoted = address_pattern(r#""a\b"@x"#, AddressIn::Bytes);
+        assert!(quoted.contains(r#"\\{0,2}"a\\{1,4}b\\{0,2}"\@x"#), "{quoted}");
     }
 }

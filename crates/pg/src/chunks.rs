@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
+use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 use crate::limit::{bounded, within};
@@ -37,7 +38,7 @@ pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sql
 /// long. They run [in turn](in_turn) with other maintenance.
 ///
 /// Until Postgres vacuums them, each statement scans the rows deleted by earlier ones again. This
-/// is negligible for a few chunks; for many, start each where the last one ended, or use [`sweep`].
+/// is negligible for a few chunks; for many, use [`delete_oldest`] or [`sweep`].
 ///
 /// # Errors
 /// Fails with the first error of a statement; rows deleted before stay deleted.
@@ -55,6 +56,46 @@ pub async fn delete_in_chunks<'q>(
         if rows < chunk.into() {
             return Ok(deleted);
         }
+    }
+}
+
+/// Rows that a statement of [`delete_oldest`] has deleted.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct DeletedChunk {
+    /// Their number.
+    pub rows: i64,
+    /// The time of the youngest of them, by which they were ordered.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// Repeats a delete of a table's oldest rows until it deletes fewer than `chunk` rows, and returns
+/// the number of deleted rows. Each starts at the time at which the last one ended, since Postgres
+/// scans deleted rows again until it vacuums them.
+///
+/// `delete` gets that time, or `None` at first, and the limit, and returns the statement. An index
+/// must have the order of its rows:
+/// `with old as materialized (select ctid, at from t where at >= coalesce($1, '-infinity') and ..
+/// order by at limit $2), gone as (delete from t where ctid = any (array(select ctid from old)))
+/// select count(*) as rows, max(at) as until from old`.
+/// Each statement commits by itself and runs [in turn](in_turn) with other maintenance.
+///
+/// # Errors
+/// Fails with the first error of a statement; rows deleted before stay deleted.
+pub async fn delete_oldest<'q>(
+    pool: &PgPool,
+    chunk: u32,
+    delete: impl Fn(Option<OffsetDateTime>, i64) -> QueryAs<'q, Postgres, DeletedChunk, PgArguments>,
+) -> sqlx::Result<u64> {
+    // A limit of 0 would never end.
+    let chunk = i64::from(chunk.max(1));
+    let (mut deleted, mut from) = (0, None);
+    loop {
+        let DeletedChunk { rows, until } = in_turn(delete(from, chunk).fetch_one(pool)).await?;
+        deleted += rows.unsigned_abs();
+        if rows < chunk {
+            return Ok(deleted);
+        }
+        from = until;
     }
 }
 

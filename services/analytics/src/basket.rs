@@ -43,7 +43,7 @@ pub(crate) async fn write(
         || orders.iter().flat_map(|order| order.items.iter().map(move |item| (order, item)));
     sqlx::query(
         "insert into basket (generation, order_id, sku, tenant_id, quantity)
-         select $1, order_id, sku, tenant_id, sum(quantity)::bigint
+         select $1, order_id, sku, tenant_id, least(sum(quantity), 9223372036854775807)::bigint
          from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[]) as line (order_id, sku, tenant_id, quantity)
          group by order_id, sku, tenant_id order by order_id, sku
          on conflict do nothing",
@@ -88,7 +88,7 @@ pub(crate) async fn best_sellers(
     limit: i64,
 ) -> sqlx::Result<Vec<BestSeller>> {
     sqlx::query_as(
-        "select sku, sum(quantity)::bigint as quantity, count(*) as orders from basket
+        "select sku, least(sum(quantity), 9223372036854775807)::bigint as quantity, count(*) as orders from basket
          where generation = $1 and tenant_id = $2
            and not exists (select from basket_cancelled as cancelled
                            where cancelled.generation = $1 and cancelled.order_id = basket.order_id)
@@ -109,10 +109,11 @@ pub(crate) async fn baskets(
 ) -> sqlx::Result<Baskets> {
     sqlx::query_as(
         "select orders, items, coalesce(items::float8 / nullif(orders, 0), 0) as items_per_order
-         from (select count(distinct order_id) as orders, coalesce(sum(quantity), 0)::bigint as items
-               from basket where generation = $1 and tenant_id = $2
-                 and not exists (select from basket_cancelled as cancelled
-                                 where cancelled.generation = $1 and cancelled.order_id = basket.order_id)) as sums",
+         from (select count(*) as orders, least(coalesce(sum(items), 0), 9223372036854775807)::bigint as items
+               from (select sum(quantity) as items from basket where generation = $1 and tenant_id = $2
+                       and not exists (select from basket_cancelled as cancelled
+                                       where cancelled.generation = $1 and cancelled.order_id = basket.order_id)
+                     group by order_id) as baskets) as sums",
     )
     .bind(generation)
     .bind(tenant.as_str())

@@ -49,7 +49,7 @@ pub(crate) async fn note<E: OrderEvent>(
     .bind(envelopes().map(|envelope| envelope.source.as_str()).collect::<Vec<_>>())
     .bind(envelopes().map(|envelope| envelope.id.as_str()).collect::<Vec<_>>())
     .bind(envelopes().map(|envelope| envelope.correlation_id.as_str()).collect::<Vec<_>>())
-    .bind(envelopes().map(|envelope| envelope.time).collect::<Vec<_>>())
+    .bind(envelopes().map(|envelope| envelope.time.map(pg::in_utc)).collect::<Vec<_>>())
     .bind(E::TYPE)
     .execute(tx)
     .instrument(query_span("insert history"))

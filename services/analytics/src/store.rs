@@ -49,9 +49,9 @@ pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Res
     let versions: Vec<_> = known.iter().map(|it| it.version).collect();
     let currencies: Vec<_> = known.iter().map(|it| it.order.currency.as_str()).collect();
     let totals: Vec<_> = known.iter().map(|it| it.order.total).collect();
-    let created: Vec<_> = known.iter().map(|it| it.order.created_at).collect();
-    let completed: Vec<_> = known.iter().map(|it| it.completed_at).collect();
-    let cancelled: Vec<_> = known.iter().map(|it| it.cancelled_at).collect();
+    let created: Vec<_> = known.iter().map(|it| pg::in_utc(it.order.created_at)).collect();
+    let completed: Vec<_> = known.iter().map(|it| it.completed_at.map(pg::in_utc)).collect();
+    let cancelled: Vec<_> = known.iter().map(|it| it.cancelled_at.map(pg::in_utc)).collect();
     sqlx::query(
         // Only the latest version of each order, since a statement can't write a row twice; sorted,
         // so that concurrent transactions lock rows in the same order.
@@ -186,7 +186,7 @@ pub(crate) async fn track(
     .bind(order.0)
     .bind(event)
     .bind(tenant.as_str())
-    .bind(at)
+    .bind(pg::in_utc(at))
     .execute(pool)
     .await?;
     Ok(())

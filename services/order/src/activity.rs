@@ -200,11 +200,18 @@ async fn write(pool: &PgPool, rows: Vec<Row>) -> sqlx::Result<()> {
 
 /// Deletes rows older than `older_than`, in chunks.
 pub(crate) async fn prune(pool: PgPool, older_than: Duration) -> sqlx::Result<()> {
-    pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
-        sqlx::query(
-            "delete from activity where ctid = any(array(
-                 select ctid from activity where at < now() - make_interval(secs => $1) order by at limit $2))",
+    pg::delete_oldest(&pool, PRUNED_AT_ONCE, |from, limit| {
+        sqlx::query_as(
+            "with old as materialized (
+                 select ctid, at from activity
+                 where at >= coalesce($1, '-infinity') and at < now() - make_interval(secs => $2)
+                 order by at limit $3
+             ), gone as (
+                 delete from activity where ctid = any (array(select ctid from old))
+             )
+             select count(*) as rows, max(at) as until from old",
         )
+        .bind(from)
         .bind(older_than.as_secs_f64())
         .bind(limit)
     })

@@ -244,11 +244,18 @@ impl IntoResponse for Answer {
 
 /// Deletes answers that are older than a day.
 pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
-    pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
-        sqlx::query(
-            "delete from idempotency_key where ctid = any(array(
-                 select ctid from idempotency_key where created_at < now() - $1::interval limit $2))",
+    pg::delete_oldest(&pool, PRUNED_AT_ONCE, |from, limit| {
+        sqlx::query_as(
+            "with old as materialized (
+                 select ctid, created_at from idempotency_key
+                 where created_at >= coalesce($1, '-infinity') and created_at < now() - $2::interval
+                 order by created_at limit $3
+             ), gone as (
+                 delete from idempotency_key where ctid = any (array(select ctid from old))
+             )
+             select count(*) as rows, max(created_at) as until from old",
         )
+        .bind(from)
         .bind(KEPT)
         .bind(limit)
     })
@@ -259,8 +266,7 @@ pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
 /// Erases an e-mail address, ignoring case, from the answers, chunk by chunk, since there may be
 /// millions. Their keys stay, so a repeated request still has no effect.
 pub(crate) async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
-    let as_json = Value::from(address).to_string();
-    let pattern = pg::address_pattern(as_json.trim_matches('"'), pg::AddressIn::Text);
+    let pattern = pg::address_pattern(address, pg::AddressIn::Text);
     let mut after = Some((String::new(), String::new()));
     while let Some((tenant, key)) = after {
         after = sqlx::query_as(

@@ -87,10 +87,10 @@ impl LetterFilter {
                 .push(") in lower(reason)) > 0");
         }
         if let Some(from) = self.from {
-            query.push(" and died_at >= ").push_bind(from);
+            query.push(" and died_at >= ").push_bind(pg::in_utc(from));
         }
         if let Some(to) = self.to {
-            query.push(" and died_at < ").push_bind(to);
+            query.push(" and died_at < ").push_bind(pg::in_utc(to));
         }
     }
 }

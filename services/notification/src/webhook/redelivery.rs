@@ -100,7 +100,7 @@ pub(super) async fn redeliver_since(
     )
     .bind(webhook)
     .bind(&states)
-    .bind(since)
+    .bind(pg::in_utc(since))
     .bind(after)
     .bind(MAX_AT_ONCE)
     .fetch_all(&mut *tx)
