@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, QueryBuilder};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// State of a job.
@@ -25,6 +26,10 @@ pub struct Filter {
     pub kind: Option<String>,
     /// Subject.
     pub subject: Option<String>,
+    /// Time, UTC. Jobs that were enqueued or failed later do not match: an operator agrees to a
+    /// change of the jobs that were shown.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub until: Option<OffsetDateTime>,
 }
 
 impl Filter {
@@ -42,6 +47,10 @@ impl Filter {
         }
         if let Some(subject) = &self.subject {
             query.push(" and subject = ").push_bind(storable(subject));
+        }
+        if let Some(until) = self.until.map(pg::in_utc) {
+            query.push(" and created_at <= ").push_bind(until);
+            query.push(" and coalesce(failed_at <= ").push_bind(until).push(", true)");
         }
     }
 }

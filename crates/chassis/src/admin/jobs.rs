@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Admin;
@@ -64,6 +65,8 @@ struct JobsQuery {
     kind: Option<String>,
     state: Option<::jobs::State>,
     subject: Option<String>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    until: Option<OffsetDateTime>,
     #[serde(default = "default_limit")]
     limit: u32,
     cursor: Option<Uuid>,
@@ -80,9 +83,9 @@ async fn list(
     operator: Option<Operator>,
     Query(query): Query<JobsQuery>,
 ) -> Result<Body<JobsPage>, Problem> {
-    let JobsQuery { kind, state, subject, limit, cursor } = query;
+    let JobsQuery { kind, state, subject, until, limit, cursor } = query;
     check_limit(limit)?;
-    let filter = Filter { state, kind, subject };
+    let filter = Filter { state, kind, subject, until };
     let Page { mut jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
     if operator.is_none() {
         // A unique key may name a target.

@@ -174,6 +174,24 @@ async fn what_failed_or_waits_is_discarded_and_what_runs_is_counted() {
 }
 
 #[tokio::test]
+async fn jobs_that_are_enqueued_or_fail_after_those_that_were_shown_are_left_alone() {
+    let house = House::new().await;
+    let shown = house.failed::<Work>(Meta::new()).await;
+    let waited = house.enqueue::<Work>(Meta::new()).await;
+    let page = jobs::list(&house.pool, &Filter::default(), 10, None).await.unwrap();
+    let times = page.jobs.iter().flat_map(|it| [Some(it.created_at), it.failed_at]);
+    let until = times.flatten().max();
+    let enqueued = house.enqueue::<Work>(Meta::new()).await;
+    house.fail(waited).await;
+    let chosen = Selection::Filter(Filter { until, ..Filter::default() });
+    let changed = discard_all(&house.pool, &chosen).await.unwrap();
+    assert_eq!(changed, Changed { jobs: 1, skipped: 0 });
+    assert_eq!(jobs::find(&house.pool, shown).await.unwrap(), None);
+    assert_eq!(house.state(waited).await, State::Failed, "it was shown as waiting");
+    assert_eq!(house.state(enqueued).await, State::Waiting);
+}
+
+#[tokio::test]
 async fn many_jobs_are_changed_in_chunks_and_each_once() {
     let house = House::new().await;
     let middle = house.many_failed().await;

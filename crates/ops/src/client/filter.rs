@@ -1,6 +1,12 @@
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
+
+use crate::moment;
 
 /// Conditions of dead letters; all that are given must hold. The names are those of the API's
 /// query.
@@ -99,6 +105,23 @@ impl Filter {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Adds the condition that a letter died before a time (RFC 3339).
+    pub(crate) fn before(self, time: &str) -> Self {
+        let own = self.to.filter(|own| moment::parse(own) < moment::parse(time));
+        Self { to: own.or_else(|| Some(time.to_owned())), ..self }
+    }
+
+    /// Adds the condition that a letter died no later than the newest of those that were shown.
+    /// Letters that die while the operator reads are not part of what is agreed to.
+    pub(crate) fn shown(self, newest: Option<OffsetDateTime>) -> Self {
+        // The services' times have microseconds.
+        let after = newest.map(|it| it + Duration::from_micros(1));
+        match after.and_then(|it| it.format(&Rfc3339).ok()) {
+            Some(time) => self.before(&time),
+            None => self,
+        }
+    }
 }
 
 /// The letters to change.
@@ -136,5 +159,16 @@ mod tests {
         assert_eq!(body, serde_json::Value::Object(query));
         let body = serde_json::to_string(&Selection::Filter(Filter::default())).unwrap();
         assert_eq!(body, r#"{"filter":{}}"#);
+    }
+
+    #[test]
+    fn a_letter_that_dies_after_those_that_were_shown_is_not_selected() {
+        let to = |filter: Filter| filter.to.unwrap();
+        let newest = moment::parse("2026-11-25T10:00:00.123456Z");
+        let shown = || Filter::default().shown(newest);
+        assert_eq!(to(shown()), "2026-11-25T10:00:00.123457Z");
+        assert_eq!(to(shown().before("2026-11-25T09:00:00Z")), "2026-11-25T09:00:00Z");
+        assert_eq!(to(shown().before("2026-11-25T11:00:00Z")), "2026-11-25T10:00:00.123457Z");
+        assert_eq!(Filter::default().shown(None), Filter::default());
     }
 }

@@ -26,6 +26,11 @@ pub(crate) struct JobFilter {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<String>,
+    /// Jobs that were enqueued or failed after this time are not selected. Set to the newest time
+    /// of the jobs that an operator was shown.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<String>,
 }
 
 /// State of a job.
@@ -58,6 +63,7 @@ impl JobFilter {
             ("kind", self.kind.clone()),
             ("state", self.state.map(|state| state.as_str().to_owned())),
             ("subject", self.subject.clone()),
+            ("until", self.until.clone()),
         ];
         conditions.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -196,6 +202,7 @@ mod tests {
             kind: Some("k".into()),
             state: Some(JobState::Failed),
             subject: Some("s".into()),
+            until: Some("2026-11-25T10:00:00Z".into()),
         };
         let body = serde_json::to_value(&filter).unwrap();
         let query = filter.query().into_iter();

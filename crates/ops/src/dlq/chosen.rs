@@ -8,6 +8,7 @@ use super::arguments::Selected;
 use super::list::write_letter;
 use crate::client::{Client, Selection, Status, Summary};
 use crate::error::Error;
+use crate::moment;
 use crate::plain::{count, plain};
 
 /// Maximum number of letters to list one by one.
@@ -57,7 +58,9 @@ impl Chosen {
         let mut letters = context.letters(filter, &statuses, usize::MAX)?;
         let mut tally = Tally::default();
         let mut oldest = VecDeque::new();
+        let mut newest = None;
         while let Some(letter) = letters.next().await? {
+            newest = newest.max(moment::parse(&letter.died_at));
             match most {
                 _ if letter.is_expired && !expired => {}
                 None => tally.add(&letter),
@@ -79,7 +82,7 @@ impl Chosen {
             }
             Selection::Ids(oldest.iter().map(|letter| letter.id).collect())
         } else {
-            Selection::Filter(filter.clone())
+            Selection::Filter(filter.clone().shown(newest))
         };
         Ok(Self { client, group, selection, tally })
     }

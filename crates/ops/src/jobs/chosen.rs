@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::list::write_job;
 use crate::client::{Client, Job, JobFilter, JobSelection, JobState, Merged, Order};
 use crate::error::Error;
+use crate::moment;
 use crate::plain::{count, plain};
 use crate::services::first_answer;
 
@@ -41,6 +44,7 @@ impl Chosen {
     ) -> Result<Self, Error> {
         let states = filter.state.map_or(states.to_vec(), |state| vec![state]);
         let mut chosen = Self::default();
+        let mut found = Vec::new();
         for client in clients {
             let listings = states
                 .iter()
@@ -52,10 +56,14 @@ impl Chosen {
             }
             chosen.unavailable.append(&mut jobs.unavailable);
             if chosen.tally.jobs > before {
-                let selection = JobSelection::Filter(filter.clone());
-                chosen.parts.push(Part { client, selection });
+                found.push(client);
             }
         }
+        // Jobs that are enqueued or fail while the operator reads are not part of what is agreed
+        // to.
+        let shown = JobFilter { until: chosen.until(), ..filter.clone() };
+        let part = |client| Part { client, selection: JobSelection::Filter(shown.clone()) };
+        chosen.parts = found.into_iter().map(part).collect();
         Ok(chosen)
     }
 
@@ -80,6 +88,11 @@ impl Chosen {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// Returns when the newest of the jobs was enqueued, or failed. Returns `None` without jobs.
+    pub(crate) fn until(&self) -> Option<String> {
+        self.tally.newest?.format(&Rfc3339).ok()
     }
 
     /// Returns a title such as "12 jobs of notification, billing".
@@ -119,6 +132,8 @@ struct Tally {
     /// Jobs with further reasons.
     others: u64,
     few: Vec<Job>,
+    /// When the newest job was enqueued, or failed.
+    newest: Option<OffsetDateTime>,
 }
 
 impl Tally {
@@ -127,6 +142,8 @@ impl Tally {
         /// own reason.
         const KEPT: usize = 1_000;
         self.jobs += 1;
+        let times = [Some(&job.created_at), job.failed_at.as_ref()].into_iter().flatten();
+        self.newest = self.newest.max(times.filter_map(|it| moment::parse(it)).max());
         if self.few.len() <= FEW {
             self.few.push(job.clone());
         }

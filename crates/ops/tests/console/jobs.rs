@@ -41,11 +41,14 @@ async fn all_jobs_of_a_filter_are_shown_by_reason_before_they_are_discarded() {
     browser.shows("70 jobs of billing").await;
     browser.shows("the target answered 503").await;
     assert_eq!(failed(&house), 71, "nothing was done yet");
+    let mut later = job_of(100, "send-email", "failed");
+    later["failed_at"] = "2026-11-25T11:00:01Z".into();
+    house.service.known().jobs.push(later);
     browser.enter("main input[name=why]", "test orders").await;
     browser.press("Discard them").await;
     browser.shows("70 jobs of billing discarded.").await;
     browser.is_at("/jobs?kind=send-email").await;
-    assert_eq!(failed(&house), 1);
+    assert_eq!(failed(&house), 2, "the one of another kind, and the one that failed meanwhile");
     browser.close().await;
 }
 

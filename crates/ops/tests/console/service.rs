@@ -20,6 +20,8 @@ pub(crate) struct Known {
     pub(crate) groups: Vec<Value>,
     pub(crate) paused: Option<Value>,
     pub(crate) readiness: Option<Value>,
+    /// Status of the response to every token, other than 200.
+    pub(crate) refusal: Option<u16>,
     /// Number of requests of pages for lists of jobs. The poller's requests have a limit of 50, or
     /// are for failed jobs.
     pub(crate) job_lists: usize,
@@ -76,7 +78,10 @@ fn operator_of(headers: &HeaderMap) -> Result<&'static str, Response> {
     }
 }
 
-async fn operator(headers: HeaderMap) -> Result<Json<Value>, Response> {
+async fn operator(State(known): Shared, headers: HeaderMap) -> Result<Json<Value>, Response> {
+    if let Some(status) = known.lock().unwrap().refusal {
+        return Err(problem(status, "no operator is known"));
+    }
     Ok(Json(json!({ "name": operator_of(&headers)? })))
 }
 
@@ -120,6 +125,12 @@ async fn groups(State(known): Shared) -> Json<Value> {
     Json(json!({ "groups": known.lock().unwrap().groups, "next_cursor": null }))
 }
 
+/// Returns whether a job was enqueued, and if it has failed, had failed, by a time.
+fn was_there(job: &Value, until: &str) -> bool {
+    let by_then = |name: &str| job[name].as_str().is_none_or(|at| at <= until);
+    by_then("created_at") && by_then("failed_at")
+}
+
 async fn jobs(State(known): Shared, Query(query): Query<BTreeMap<String, String>>) -> Json<Value> {
     let mut known = known.lock().unwrap();
     known.job_lists += usize::from(query.contains_key("subject"));
@@ -127,6 +138,7 @@ async fn jobs(State(known): Shared, Query(query): Query<BTreeMap<String, String>
         ["kind", "state", "subject"]
             .iter()
             .all(|it| query.get(*it).is_none_or(|is| job[*it] == **is))
+            && query.get("until").is_none_or(|until| was_there(job, until))
     };
     let jobs: Vec<_> = known.jobs.iter().filter(matches).cloned().collect();
     let limit = query.get("limit").map_or(100, |it| it.parse().unwrap());
@@ -163,7 +175,10 @@ async fn change_jobs(
     let mut known = known.lock().unwrap();
     let is_chosen = |job: &Value| match body["ids"].as_array() {
         Some(ids) => ids.contains(&job["id"]),
-        None => body["filter"].as_object().unwrap().iter().all(|(name, is)| job[name] == *is),
+        None => body["filter"].as_object().unwrap().iter().all(|(name, is)| match &**name {
+            "until" => was_there(job, is.as_str().unwrap()),
+            _ => job[name] == *is,
+        }),
     };
     let mut changed = 0;
     for job in known.jobs.iter_mut().filter(|it| is_chosen(it)) {

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
+use time::OffsetDateTime;
 
 use super::chosen::{Chosen, chosen, is_all};
 use super::query::Query;
@@ -12,6 +13,7 @@ use crate::console::refusal::{refused, why};
 use crate::console::{Area, Console, Fields, Notice, Page, PageError, Session, Topic, filters};
 use crate::dlq::{DISCARD, LetterChange, RESTORE};
 use crate::error::Error;
+use crate::moment;
 use crate::plain::{count, plain};
 
 /// Maximum number of letters to count, a page of the service at a time.
@@ -99,7 +101,7 @@ async fn undo_fields(
     // Letters that already have a status to which the change leads, regardless of the filter's
     // status.
     let changed_already = Filter { status: None, ..filter.clone() };
-    if counted(&it.client, &it.group, &changed_already, change.to, 1).await? > 0 {
+    if Found::by(&it.client, &it.group, &changed_already, change.to, 1).await?.letters > 0 {
         return Ok(None);
     }
     let mut filter = filter.clone();
@@ -110,31 +112,42 @@ async fn undo_fields(
     Ok(Some(fields))
 }
 
-/// Counts the letters that match a filter and have one of these statuses.
-async fn counted(
-    client: &Client,
-    group: &str,
-    filter: &Filter,
-    statuses: &[Status],
-    most: usize,
-) -> Result<usize, Error> {
-    let statuses = statuses.iter().filter(|it| filter.status.is_none_or(|status| status == **it));
-    let mut counted = 0;
-    for status in statuses {
-        let filter = Filter { status: Some(*status), ..filter.clone() };
-        let mut cursor = None;
-        while counted < most {
-            let page =
-                client.letters(Some(group), &filter).of_page(most.min(PAGE)).starting_at(cursor);
-            let (letters, next) = page.page_and_cursor().await?;
-            counted += letters.len();
-            cursor = next;
-            if cursor.is_none() {
-                break;
+/// Letters that match a filter and have one of some statuses.
+#[derive(Default)]
+struct Found {
+    letters: usize,
+    /// When the newest of them died.
+    newest: Option<OffsetDateTime>,
+}
+
+impl Found {
+    /// Counts the letters of a group, newest first, up to `most`.
+    async fn by(
+        client: &Client,
+        group: &str,
+        filter: &Filter,
+        statuses: &[Status],
+        most: usize,
+    ) -> Result<Self, Error> {
+        let chosen = |status: &&Status| filter.status.is_none_or(|it| it == **status);
+        let mut found = Self::default();
+        for status in statuses.iter().filter(chosen) {
+            let filter = Filter { status: Some(*status), ..filter.clone() };
+            let mut cursor = None;
+            while found.letters < most {
+                let letters = client.letters(Some(group), &filter).of_page(most.min(PAGE));
+                let (page, next) = letters.starting_at(cursor).page_and_cursor().await?;
+                let died = page.iter().filter_map(|it| moment::parse(&it.died_at));
+                found.newest = found.newest.max(died.max());
+                found.letters += page.len();
+                cursor = next;
+                if cursor.is_none() {
+                    break;
+                }
             }
         }
+        Ok(found)
     }
-    Ok(counted)
 }
 
 /// The page that asks for the reason, and for confirmation before all matching letters are changed.
@@ -160,19 +173,21 @@ impl<'a> Confirm<'a> {
         change: &LetterChange,
         all: &[Chosen],
     ) -> Result<Self, Error> {
-        let mut found = 0;
+        let (mut found, mut newest) = (0, None);
         for Chosen { client, group, selection } in all {
-            found += match selection {
-                Selection::Ids(ids) => ids.len(),
+            match selection {
+                Selection::Ids(ids) => found += ids.len(),
                 Selection::Filter(filter) => {
-                    counted(client, group, filter, change.from, COUNTED).await?
+                    let matching = Found::by(client, group, filter, change.from, COUNTED).await?;
+                    found += matching.letters;
+                    newest = newest.max(matching.newest);
                 }
-            };
+            }
         }
         let letters = count(found as u64, "dead letter", "dead letters");
         let letters = if found < COUNTED { letters } else { format!("at least {letters}") };
         let groups: Vec<_> = all.iter().map(|it| plain(&it.group)).collect();
-        let query = is_all(fields).then(|| Query::read(fields).fixed()).transpose()?;
+        let query = is_all(fields).then(|| Query::read(fields).shown(newest)).transpose()?;
         Ok(Self {
             page,
             title: change.question,

@@ -89,7 +89,13 @@ impl Query {
 
     /// Returns the query with absolute times, because `1h` changes its meaning with time.
     pub(crate) fn fixed(&self) -> Result<Self, Error> {
-        let Filter { from, to, .. } = self.filter()?;
+        self.shown(None)
+    }
+
+    /// Returns the query with absolute times, and without letters that die after the newest of
+    /// those that were shown.
+    pub(crate) fn shown(&self, newest: Option<OffsetDateTime>) -> Result<Self, Error> {
+        let Filter { from, to, .. } = self.filter()?.shown(newest);
         Ok(Self { from: from.unwrap_or_default(), to: to.unwrap_or_default(), ..self.clone() })
     }
 

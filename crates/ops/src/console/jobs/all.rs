@@ -35,12 +35,14 @@ pub(super) async fn show(
     fields: Fields,
 ) -> Result<Html<String>, PageError> {
     let change = named(&act)?;
-    let (query, chosen) = chosen(&console, &session, change, &fields).await?;
+    let (mut query, chosen) = chosen(&console, &session, change, &fields).await?;
+    let back = address(HERE, &query.to_query());
+    query.filter.until = chosen.until();
     let title = format!("{} jobs", change.question);
     let template = AllPage {
         page: console.page(&title, Area::Jobs, &session),
         act: change.act,
-        back: address(HERE, &query.to_query()),
+        back,
         title: chosen.title(),
         reasons: chosen.reasons(),
         silent: Silent::of(&chosen.unavailable),

@@ -45,7 +45,8 @@ impl JobQuery {
                 return Err(Error::Refused(message));
             }
         };
-        let filter = JobFilter { kind: text("kind"), state, subject: text("subject") };
+        let (kind, subject, until) = (text("kind"), text("subject"), text("until"));
+        let filter = JobFilter { kind, state, subject, until };
         Ok(Self { service: text("service"), filter })
     }
 
@@ -57,6 +58,7 @@ impl JobQuery {
             ("state", state),
             ("kind", self.filter.kind.clone()),
             ("subject", self.filter.subject.clone()),
+            ("until", self.filter.until.clone()),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }

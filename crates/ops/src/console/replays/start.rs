@@ -4,14 +4,13 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
-use crate::client::{Client, Filter, NewReplay, Replay, Selection};
+use crate::client::{Client, NewReplay, Replay, Selection};
 use crate::console::address::address;
 use crate::console::failures::{Query, one_service};
 use crate::console::fields::Sent;
 use crate::console::refusal::{not_started, why};
 use crate::console::{Console, Fields, Session, Topic};
 use crate::error::Error;
-use crate::moment;
 
 /// Maximum number of letters in a request by id, which take about 800 kB.
 pub(super) const MOST_BY_ID: u64 = 20_000;
@@ -103,15 +102,8 @@ async fn selection(
         return Ok(Selection::Ids(ids(client, rehearsal, &[None]).await?));
     }
     let filter = query.filter()?;
-    Ok(Selection::Filter(Filter { to: Some(until(&filter, rehearsal)), ..filter }))
-}
-
-/// Returns the time of the rehearsal's request. Letters that died later were not rehearsed, and are
-/// not replayed.
-fn until(filter: &Filter, rehearsal: &Replay) -> String {
-    let requested = &rehearsal.requested_at;
-    let to = filter.to.as_ref().filter(|to| moment::parse(to) < moment::parse(requested));
-    to.unwrap_or(requested).clone()
+    // Letters that died after the rehearsal's request were not rehearsed.
+    Ok(Selection::Filter(filter.before(&rehearsal.requested_at)))
 }
 
 /// Returns the letters of a rehearsal with these outcomes.

@@ -45,8 +45,8 @@ async fn a_replay_is_watched_until_all_ended_well() {
         &["of 30 letters, requested by ada", "All 30 ended well: 28 processed, 2 duplicates."],
     );
     let body = json!({
-        "group": "billing", "filter": { "reason": "x" }, "rehearse": false, "rate": 2.5, "ramp": true, "stop_after": 3,
-        "force": true, "why": "fixed",
+        "group": "billing", "filter": { "reason": "x", "to": "2026-11-25T10:29:00.000001Z" }, "rehearse": false,
+        "rate": 2.5, "ramp": true, "stop_after": 3, "force": true, "why": "fixed",
     });
     assert_eq!(fake.bodies("POST", "/replays"), [body]);
 }
