@@ -1,7 +1,9 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Encoder, Gauge, Registry, TextEncoder};
 
 /// The metrics of one service.
 ///
@@ -18,16 +20,28 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Creates an empty registry. `service` becomes `service.name`.
+    /// Creates a registry with the time of this call as the start of the process, under the name
+    /// that Prometheus's client libraries give it. `service` becomes `service.name`.
     ///
     /// # Panics
-    /// Never: the exporter can't conflict with another one of a new registry.
+    /// Never: nothing can conflict with another metric of a new registry.
     pub fn new(service: &'static str) -> Self {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .build()
             .expect("a new registry takes the exporter");
+        let started = Gauge::new(
+            "process_start_time_seconds",
+            "Start time of the process since the Unix epoch, in seconds",
+        );
+        started
+            .and_then(|gauge| {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                gauge.set(now.as_secs_f64());
+                registry.register(Box::new(gauge))
+            })
+            .expect("a new registry takes the metric");
         let resource = Resource::builder().with_service_name(service).build();
         let provider =
             SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build();

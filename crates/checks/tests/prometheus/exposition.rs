@@ -20,13 +20,18 @@ const PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
 /// Series that appear only when something happens, so they are looked for in the sources. `defer`
 /// exports its counter with the first dropped task, which the rule allows for; the others need a
 /// dead letter, and a service with jobs.
-const LATER: [(&str, &str, &str); 3] = [
+const LATER: [(&str, &str, &str); 4] = [
     ("orderflow_failed_jobs", "crates/ops/src/serve/exposition.rs", "\"orderflow_failed_jobs\""),
     ("defer_dropped_total", "crates/defer/src/instruments.rs", "\"defer.dropped\""),
     (
         "orderflow_newest_failure_reason_timestamp_seconds",
         "crates/ops/src/serve/exposition.rs",
         "\"orderflow_newest_failure_reason_timestamp_seconds\"",
+    ),
+    (
+        "orderflow_last_dead_letter_timestamp_seconds",
+        "crates/ops/src/serve/exposition.rs",
+        "\"orderflow_last_dead_letter_timestamp_seconds\"",
     ),
 ];
 

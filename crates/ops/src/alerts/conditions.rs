@@ -8,7 +8,7 @@ use super::tracker::{Condition, Subject};
 use crate::client::OUTBOX_AGE;
 use crate::lag::{GroupLag, Lag};
 use crate::serve::{
-    Arrivals, DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, ServiceState, TASK_LABEL,
+    Arrivals, DEFERRED_DROPPED, Letters, Process, STARTED_AT, ServiceState, TASK_LABEL,
 };
 
 /// The polled data.
@@ -31,10 +31,7 @@ pub(crate) fn conditions(
     }
     of_arrivals(arrivals, now, &mut all);
     match observed.lag {
-        Some(Ok(lag)) => {
-            let ours = lag.groups.iter().filter(|it| it.service.is_some());
-            ours.for_each(|group| of_group(group, &mut all));
-        }
+        Some(Ok(lag)) => all.extend(of_lag(lag)),
         Some(Err(why)) => all.push(Condition {
             rule: &rule::LAG_UNKNOWN,
             subject: Subject::default(),
@@ -57,6 +54,14 @@ fn add(
     if value > rule.threshold {
         all.push(Condition { rule, subject: subject.clone(), value, summary });
     }
+}
+
+/// Returns the conditions that the groups of the services fulfil.
+pub(crate) fn of_lag(lag: &Lag) -> Vec<Condition> {
+    let mut all = Vec::new();
+    let ours = lag.groups.iter().filter(|it| it.service.is_some());
+    ours.for_each(|group| of_group(group, &mut all));
+    all
 }
 
 #[allow(clippy::cast_precision_loss)] // Precision does not matter for the value of an alert.
@@ -123,14 +128,26 @@ fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
         add(all, &rule::JOBS_FAILED, &subject, *failed as f64, summary);
     }
     for (group, letters) in state.letters.iter().flatten() {
-        let age = letters
-            .newest_reason
-            .map(|at| SystemTime::now().duration_since(at).unwrap_or(Duration::ZERO));
-        if age.is_some_and(|age| age < NEW_FOR) {
-            let subject = Subject { group: group.clone(), ..subject.clone() };
-            let summary = format!("{group} has dead letters for a new reason");
-            add(all, &rule::NEW_FAILURE_REASON, &subject, 1.0, summary);
-        }
+        of_letters(&Subject { group: group.clone(), ..subject.clone() }, letters, all);
+    }
+}
+
+/// Adds the conditions of a group's dead letters. Every instance of a service knows all of them,
+/// but its counter only those of its own process.
+fn of_letters(subject: &Subject, letters: &Letters, all: &mut Vec<Condition>) {
+    let is_within = |at: Option<SystemTime>, time: Duration| {
+        let age = at.map(|at| SystemTime::now().duration_since(at).unwrap_or(Duration::ZERO));
+        age.is_some_and(|age| age < time)
+    };
+    let group = &subject.group;
+    if is_within(letters.last, ARRIVING_FOR) {
+        let minutes = ARRIVING_FOR.as_secs() / 60;
+        let summary = format!("messages of {group} were dead-lettered within {minutes} minutes");
+        add(all, &rule::DEAD_LETTERS_ARRIVING, subject, 1.0, summary);
+    }
+    if is_within(letters.newest_reason, NEW_FOR) {
+        let summary = format!("{group} has dead letters for a new reason");
+        add(all, &rule::NEW_FAILURE_REASON, subject, 1.0, summary);
     }
 }
 
@@ -138,34 +155,25 @@ fn count(state: &ServiceState, arrivals: &mut Arrivals, now: Instant) {
     if state.metrics.is_none() {
         return;
     }
-    let mut totals = Vec::new();
-    for (metric, label) in [(DEAD_LETTERED, GROUP_LABEL), (DEFERRED_DROPPED, TASK_LABEL)] {
-        for sample in state.samples_of(metric) {
-            let key =
-                (metric, state.service.clone(), sample.label(label).unwrap_or_default().to_owned());
-            totals.push((key, sample.value));
-        }
-    }
-    arrivals.observe(&state.service, totals, now);
+    let started = state.samples_of(STARTED_AT).next().map(|it| it.value);
+    let started = started.and_then(|it| Duration::try_from_secs_f64(it).ok());
+    let process = Process {
+        service: state.service.clone(),
+        started: started.map(|it| SystemTime::UNIX_EPOCH + it),
+    };
+    let totals = state
+        .samples_of(DEFERRED_DROPPED)
+        .map(|it| (it.label(TASK_LABEL).unwrap_or_default().to_owned(), it.value));
+    arrivals.observe(&process, totals.collect(), now);
 }
 
 fn of_arrivals(arrivals: &mut Arrivals, now: Instant, all: &mut Vec<Condition>) {
     let minutes = ARRIVING_FOR.as_secs() / 60;
-    for ((metric, service, label), increase) in arrivals.within(ARRIVING_FOR, now) {
-        let subject = Subject { service: service.clone(), ..Subject::default() };
-        if metric == DEAD_LETTERED {
-            let summary = format!(
-                "{increase} messages of {label} were dead-lettered within {minutes} minutes"
-            );
-            let subject = Subject { group: label, ..subject };
-            add(all, &rule::DEAD_LETTERS_ARRIVING, &subject, increase, summary);
-        } else {
-            let summary = format!(
-                "{increase} tasks {label} of {service} were dropped within {minutes} minutes"
-            );
-            let subject = Subject { kind: label, ..subject };
-            add(all, &rule::DEFERRED_DROPPED, &subject, increase, summary);
-        }
+    for ((service, kind), increase) in arrivals.within(ARRIVING_FOR, now) {
+        let summary =
+            format!("{increase} tasks {kind} of {service} were dropped within {minutes} minutes");
+        let subject = Subject { service, kind, ..Subject::default() };
+        add(all, &rule::DEFERRED_DROPPED, &subject, increase, summary);
     }
 }
 
@@ -178,7 +186,7 @@ mod tests {
     use crate::lag::tests::behind;
     use crate::serve::testing::state;
 
-    fn of_lag(group: GroupLag) -> Vec<(&'static str, String)> {
+    fn of_one(group: GroupLag) -> Vec<(&'static str, String)> {
         let lag = Lag { at: UNIX_EPOCH, groups: vec![group] };
         let observed = Observed { services: &[], lag: Some(Ok(&lag)) };
         names(conditions(&observed, &mut Arrivals::default(), Instant::now()))
@@ -194,28 +202,28 @@ mod tests {
 
     #[test]
     fn each_kind_of_lag_has_its_alert() {
-        assert_eq!(of_lag(behind(10_000, 299)), []);
-        assert_eq!(only(&of_lag(behind(10_001, 299))), ["LagHigh"]);
-        assert_eq!(only(&of_lag(behind(1, 301))), ["LagSeconds"]);
+        assert_eq!(of_one(behind(10_000, 299)), []);
+        assert_eq!(only(&of_one(behind(10_001, 299))), ["LagHigh"]);
+        assert_eq!(only(&of_one(behind(1, 301))), ["LagSeconds"]);
         let mut group = behind(1, 1);
         group.partitions[0].share_of_retention = Some(0.51);
         group.partitions[0].lost = 3;
-        assert_eq!(only(&of_lag(group)), ["NearRetention", "MessagesLost"]);
+        assert_eq!(only(&of_one(group)), ["NearRetention", "MessagesLost"]);
         let mut dead = behind(1, 100);
         dead.members = 0;
-        assert_eq!(only(&of_lag(dead)), ["Stalled"]);
+        assert_eq!(only(&of_one(dead)), ["Stalled"]);
     }
 
     #[test]
     fn lag_that_is_unknown_is_no_silence() {
         let mut group = behind(20_000, 1);
         group.missing_topics = vec!["parcels".into()];
-        let found = of_lag(group);
+        let found = of_one(group);
         assert_eq!(only(&found), ["LagUnknown"]);
         assert!(found[0].1.contains("there is no topic parcels"), "{found:?}");
         let mut unread = behind(1, 1);
         unread.partitions[0].age = None;
-        assert_eq!(only(&of_lag(unread)), ["LagUnknown"]);
+        assert_eq!(only(&of_one(unread)), ["LagUnknown"]);
         let observed = Observed { services: &[], lag: Some(Err("no broker")) };
         let found = names(conditions(&observed, &mut Arrivals::default(), Instant::now()));
         assert_eq!(only(&found), ["LagUnknown"]);
@@ -225,24 +233,25 @@ mod tests {
     fn other_peoples_groups_have_no_alerts() {
         let mut group = behind(20_000, 1_000);
         group.service = None;
-        assert_eq!(of_lag(group), []);
+        assert_eq!(of_one(group), []);
     }
 
     #[test]
     fn what_the_services_say_has_its_alerts() {
         let (mut arrivals, now) = (Arrivals::default(), Instant::now());
-        let mut observe = |dead_lettered: f64, dropped: f64, outbox: f64| {
+        let mut observe = |died: u64, dropped: f64, outbox: f64| {
             let mut billing = state("billing");
+            let last = Some(SystemTime::now() - Duration::from_secs(died));
+            let letters = Letters { last, ..Letters::default() };
+            billing.letters = Some([("billing".to_owned(), letters)].into());
             billing.metrics = Some(Metrics::read(&format!(
-                "{DEAD_LETTERED}{{{GROUP_LABEL}=\"billing\"}} {dead_lettered}\n\
-                 {DEFERRED_DROPPED}{{{TASK_LABEL}=\"mail\"}} {dropped}\n\
-                 {OUTBOX_AGE} {outbox}\n",
+                "{DEFERRED_DROPPED}{{{TASK_LABEL}=\"mail\"}} {dropped}\n{OUTBOX_AGE} {outbox}\n",
             )));
             let observed = Observed { services: &[billing], lag: None };
             names(conditions(&observed, &mut arrivals, now))
         };
-        assert_eq!(observe(7.0, 2.0, 60.0), [], "earlier values count as no increase");
-        let found = observe(8.0, 3.0, 61.0);
+        assert_eq!(observe(301, 2.0, 60.0), [], "earlier values count as no increase");
+        let found = observe(290, 3.0, 61.0);
         assert_eq!(only(&found), ["OutboxAge", "DeadLettersArriving", "DeferredDropped"]);
         let mut down = state("order");
         down.down = Some("no answer".into());

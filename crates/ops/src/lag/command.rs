@@ -53,10 +53,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let settings = arguments.kafka.settings().during("measure lag")?;
     let services = Services::new(&arguments.target).during("find the services")?;
-    let mut wanted = Wanted::of(&services.all());
+    let (mut wanted, silent) = subscribed::ask(&services.all()).await;
     wanted.only.clone_from(&arguments.group);
-    let (subscribed, silent) = subscribed::ask(&services.all()).await;
-    wanted.subscribed = subscribed;
     for (service, _) in &silent {
         complain(&format!(
             "{service} does not answer; its groups are known by their committed offsets"

@@ -48,7 +48,7 @@ impl Consumed {
         topics.extend(committed.iter().flatten().map(|(at, _)| at.topic.clone()));
         Self {
             group: settings.unprefixed(&name).to_owned(),
-            service: wanted.service_of(settings, &name),
+            service: wanted.service_of(settings, &name, listed.members),
             members: listed.members,
             committed,
             topics,

@@ -7,7 +7,7 @@ use kafka::Settings;
 use kafka::rdkafka::consumer::BaseConsumer;
 use tokio::runtime::Handle;
 
-use super::cluster::{self, Topics};
+use super::cluster::{self, Listed, Topics};
 use super::committed::Clients;
 use super::consumed::Consumed;
 use super::first_records::{First, PartitionOffset, first_records};
@@ -119,14 +119,16 @@ impl Measuring {
                 listed.entry(name).or_default();
             }
         }
+        let is_ours = |(name, it): &(&String, &Listed)| {
+            wanted.service_of(&self.settings, name, it.members).is_some()
+        };
+        let ours: BTreeSet<_> =
+            listed.iter().filter(is_ours).map(|(name, _)| name.clone()).collect();
         let mut names: Vec<_> = listed.keys().cloned().collect();
         // If the time does not suffice for all, groups of other systems are left unknown, those
         // with another prefix first.
         let prefix = self.settings.prefixed("");
-        names.sort_by_key(|name| {
-            let is_other_peoples = wanted.service_of(&self.settings, name).is_none();
-            (is_other_peoples, !name.starts_with(&*prefix))
-        });
+        names.sort_by_key(|name| (!ours.contains(name), !name.starts_with(&*prefix)));
         let settings = &self.settings;
         let mut committed = self.clients.committed(settings, &names, &topics.partitions, deadline);
         let groups = listed.into_iter().map(|(name, listed)| {

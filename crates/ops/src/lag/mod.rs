@@ -48,7 +48,6 @@ pub const STALLED_AFTER: Duration = Duration::from_mins(1);
 
 /// Measures the lag of all groups once, so without rates. Fails if Kafka does not answer.
 pub(crate) async fn measure(settings: Settings, services: &[Client]) -> Result<Lag, Error> {
-    let (subscribed, _) = subscribed::ask(services).await;
-    let wanted = Wanted { subscribed, ..Wanted::of(services) };
+    let (wanted, _) = subscribed::ask(services).await;
     Meter::new(settings, STALLED_AFTER).measure(&Arc::new(wanted)).await
 }

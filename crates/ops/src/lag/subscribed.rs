@@ -24,6 +24,9 @@ pub(crate) struct Wanted {
     /// Names of the services. Group names begin with the service's name: `analytics`,
     /// `analytics.2`. So the groups of an unavailable service are known too.
     pub(crate) services: BTreeSet<String>,
+    /// Those of them that have listed their subscriptions. Their other groups without members have
+    /// been replaced, as by another generation, and nobody waits for them.
+    pub(crate) listed: BTreeSet<String>,
     /// Restricts the measurement to this group, named without the prefix.
     pub(crate) only: Option<String>,
 }
@@ -35,38 +38,51 @@ impl Wanted {
         Self { services, ..Self::default() }
     }
 
-    /// Returns the service that a group on the cluster belongs to.
-    pub(super) fn service_of(&self, settings: &Settings, name: &str) -> Option<String> {
+    /// Returns the service that a group on the cluster belongs to. `members` is the number of
+    /// consumers in the group.
+    pub(super) fn service_of(
+        &self,
+        settings: &Settings,
+        name: &str,
+        members: usize,
+    ) -> Option<String> {
         let listed = self.subscribed.iter().find(|it| settings.prefixed(&it.group) == name);
         if let Some(listed) = listed {
             return Some(listed.service.clone());
         }
         let first = settings.unprefixed(name).split('.').next()?;
         let is_ours = self.services.contains(first) && name.starts_with(&settings.prefixed(first));
-        is_ours.then(|| first.to_owned())
+        let is_replaced = self.listed.contains(first) && members == 0;
+        (is_ours && !is_replaced).then(|| first.to_owned())
     }
 }
 
-/// Queries the subscriptions of all services concurrently. Returns the subscriptions, and the
+/// Queries the subscriptions of all services concurrently. Returns the groups to measure, and the
 /// services that did not answer, each with the reason.
-pub(crate) async fn ask(services: &[Client]) -> (Vec<Subscribed>, Vec<(String, String)>) {
+pub(crate) async fn ask(services: &[Client]) -> (Wanted, Vec<(String, String)>) {
     let asked: Vec<_> = services
         .iter()
         .cloned()
         .map(|client| {
-            let asking = async move { list(&client).await.map_err(|why| (client.service, why)) };
-            tokio::spawn(asking)
+            tokio::spawn(async move {
+                let listed = list(&client).await;
+                let service = client.service;
+                listed.map(|it| (service.clone(), it)).map_err(|why| (service, why))
+            })
         })
         .collect();
-    let (mut subscribed, mut silent) = (Vec::new(), Vec::new());
+    let (mut wanted, mut silent) = (Wanted::of(services), Vec::new());
     for answer in asked {
         match answer.await {
-            Ok(Ok(listed)) => subscribed.extend(listed),
+            Ok(Ok((service, subscribed))) => {
+                wanted.listed.insert(service);
+                wanted.subscribed.extend(subscribed);
+            }
             Ok(Err(failed)) => silent.push(failed),
             Err(_) => {}
         }
     }
-    (subscribed, silent)
+    (wanted, silent)
 }
 
 async fn list(client: &Client) -> Result<Vec<Subscribed>, String> {
@@ -98,12 +114,16 @@ mod tests {
             topics: vec!["parcel.sent".into()],
         };
         let services = ["billing".to_owned(), "shipping".to_owned()].into();
-        let wanted = Wanted { subscribed: vec![subscribed], services, only: None };
+        let mut wanted = Wanted { subscribed: vec![subscribed], services, ..Wanted::default() };
         let settings = Settings::new("b", "t.");
-        let service_of = |name| wanted.service_of(&settings, name);
+        let service_of = |name| wanted.service_of(&settings, name, 0);
         assert_eq!(service_of("t.parcels").as_deref(), Some("shipping"));
         assert_eq!(service_of("t.billing.2").as_deref(), Some("billing"));
         assert_eq!(service_of("billing"), None, "that of another prefix");
         assert_eq!(service_of("t.console-consumer-1"), None);
+        wanted.listed = ["billing".to_owned()].into();
+        let service_of = |members| wanted.service_of(&settings, "t.billing.2", members);
+        assert_eq!(service_of(0), None, "billing answers, and does not list it: it was replaced");
+        assert_eq!(service_of(1).as_deref(), Some("billing"), "an instance still consumes");
     }
 }

@@ -1,53 +1,76 @@
 //! Increases of counters over the last minutes, like Prometheus's `increase()`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
 
-/// Counters by name, service and label.
+/// How long a process that does not answer any more is remembered. Behind a load balancer each
+/// poll may meet another instance of the service.
+const REMEMBERED: Duration = Duration::from_hours(1);
+
+/// Counters of the services' processes.
 #[derive(Default)]
 pub(crate) struct Arrivals {
-    counters: BTreeMap<Key, Counter>,
-    /// Services whose counters were read before.
-    services: BTreeSet<String>,
+    processes: BTreeMap<Process, Counters>,
+    increases: BTreeMap<Counted, VecDeque<(Instant, f64)>>,
 }
 
-/// Metric, service, and group or task.
-pub(crate) type Key = (&'static str, String, String);
+/// A process of a service, which has counters of its own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Process {
+    pub(crate) service: String,
+    /// When it started. `None` if the service does not report it.
+    pub(crate) started: Option<SystemTime>,
+}
 
-#[derive(Default)]
-struct Counter {
-    total: f64,
-    increases: VecDeque<(Instant, f64)>,
+/// Service, and the label of a counter, such as a deferred task.
+pub(crate) type Counted = (String, String);
+
+struct Counters {
+    totals: BTreeMap<String, f64>,
+    at: Instant,
 }
 
 impl Arrivals {
-    /// Takes the values of all counters of a service.
+    /// Takes the values of all counters of a process, by their labels.
     ///
-    /// The first values are no increase. A counter that appears later started at 0. A counter that
-    /// is smaller than before was reset by a restart of the service.
-    pub(crate) fn observe(&mut self, service: &str, totals: Vec<(Key, f64)>, now: Instant) {
-        let is_first = self.services.insert(service.to_owned());
-        for (key, total) in totals {
-            let start = if is_first { total } else { 0.0 };
-            let new = || Counter { total: start, ..Counter::default() };
-            let counter = self.counters.entry(key).or_insert_with(new);
-            let increase = if total < counter.total { total } else { total - counter.total };
-            counter.total = total;
+    /// The first values are no increase, unless the process started after another one of the
+    /// service was observed. A counter that appears later started at 0. A counter that is smaller
+    /// than before was reset by a restart.
+    pub(crate) fn observe(&mut self, process: &Process, totals: Vec<(String, f64)>, now: Instant) {
+        let starts_at_zero = self.processes.contains_key(process) || self.is_new(process, now);
+        let new = || Counters { totals: BTreeMap::new(), at: now };
+        let known = self.processes.entry(process.clone()).or_insert_with(new);
+        known.at = now;
+        for (label, total) in totals {
+            let start = if starts_at_zero { 0.0 } else { total };
+            let before = known.totals.insert(label.clone(), total).unwrap_or(start);
+            let increase = if total < before { total } else { total - before };
             if increase > 0.0 {
-                counter.increases.push_back((now, increase));
+                let counted = (process.service.clone(), label);
+                self.increases.entry(counted).or_default().push_back((now, increase));
             }
         }
+        self.processes.retain(|_, it| now.saturating_duration_since(it.at) < REMEMBERED);
+    }
+
+    /// Returns `true` if a process started after another one of its service was observed.
+    fn is_new(&self, process: &Process, now: Instant) -> bool {
+        let others = self.processes.iter().filter(|(it, _)| it.service == process.service);
+        let last = others.map(|(_, counters)| counters.at).max();
+        let age = process.started.and_then(|it| SystemTime::now().duration_since(it).ok());
+        last.zip(age).is_some_and(|(last, age)| age < now.saturating_duration_since(last))
     }
 
     /// Returns the counters that have grown within the time, each with its increase.
-    pub(crate) fn within(&mut self, time: Duration, now: Instant) -> Vec<(Key, f64)> {
-        for counter in self.counters.values_mut() {
-            counter.increases.retain(|(at, _)| now.saturating_duration_since(*at) < time);
-        }
-        let grown = self.counters.iter().map(|(key, counter)| {
-            (key.clone(), counter.increases.iter().map(|(_, increase)| increase).sum::<f64>())
+    pub(crate) fn within(&mut self, time: Duration, now: Instant) -> Vec<(Counted, f64)> {
+        self.increases.retain(|_, all| {
+            all.retain(|(at, _)| now.saturating_duration_since(*at) < time);
+            !all.is_empty()
         });
-        grown.filter(|(_, increase)| *increase > 0.0).collect()
+        let grown = self.increases.iter().map(|(counted, all)| {
+            (counted.clone(), all.iter().map(|(_, increase)| increase).sum::<f64>())
+        });
+        grown.collect()
     }
 }
 
@@ -55,31 +78,52 @@ impl Arrivals {
 mod tests {
     use super::*;
 
-    /// Takes a value at a minute, and returns the increase of the last five minutes.
-    fn increase(arrivals: &mut Arrivals, name: &'static str, total: f64, minutes: u64) -> f64 {
+    /// Takes a value of a process at a minute, and returns the increase of the last five minutes.
+    fn increase(arrivals: &mut Arrivals, process: &Process, total: f64, minutes: u64) -> f64 {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-        let (key, now) =
-            ((name, "s".to_owned(), "g".to_owned()), *START + Duration::from_mins(minutes));
-        arrivals.observe("s", vec![(key.clone(), total)], now);
+        let now = *START + Duration::from_mins(minutes);
+        arrivals.observe(process, vec![("mail".to_owned(), total)], now);
         let grown = arrivals.within(Duration::from_mins(5), now).into_iter();
-        let grown = grown.filter(|(grown, _)| *grown == key).map(|(_, increase)| increase);
         // `sum` of no values would be -0.
-        grown.fold(0.0, std::ops::Add::add)
+        grown.map(|(_, increase)| increase).fold(0.0, std::ops::Add::add)
+    }
+
+    /// Returns a process that has run for this number of seconds.
+    fn aged(seconds: u64) -> Process {
+        let started = SystemTime::now() - Duration::from_secs(seconds);
+        Process { service: "notification".into(), started: Some(started) }
     }
 
     #[test]
     fn a_counter_increases_for_some_minutes_and_a_restart_is_no_decrease() {
         let mut arrivals = Arrivals::default();
+        let unknown = Process { started: None, ..aged(0) };
         let observed = [(7.0, 0), (9.0, 1), (1.0, 2), (1.0, 6), (1.0, 7)];
-        let increases = observed.map(|(total, at)| increase(&mut arrivals, "c", total, at));
+        let increases = observed.map(|(total, at)| increase(&mut arrivals, &unknown, total, at));
         assert_eq!(format!("{increases:?}"), "[0.0, 2.0, 3.0, 1.0, 0.0]");
     }
 
     #[test]
     fn a_counter_that_appears_has_begun_at_zero() {
         let mut arrivals = Arrivals::default();
-        increase(&mut arrivals, "c", 7.0, 0);
-        let appeared = increase(&mut arrivals, "dropped", 2.0, 1);
-        assert!((appeared - 2.0).abs() < f64::EPSILON);
+        let process = aged(3_600);
+        arrivals.observe(&process, Vec::new(), Instant::now());
+        assert!((increase(&mut arrivals, &process, 2.0, 1) - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn instances_behind_a_load_balancer_have_counters_of_their_own() {
+        let mut arrivals = Arrivals::default();
+        let (one, other) = (aged(3_600), aged(7_200));
+        let observed = [(&one, 7.0, 0), (&other, 2.0, 1), (&one, 7.0, 2), (&other, 3.0, 3)];
+        let increases = observed.map(|(it, total, at)| increase(&mut arrivals, it, total, at));
+        assert_eq!(format!("{increases:?}"), "[0.0, 0.0, 0.0, 1.0]");
+    }
+
+    #[test]
+    fn what_a_new_process_has_dropped_before_it_was_polled_counts() {
+        let mut arrivals = Arrivals::default();
+        increase(&mut arrivals, &aged(3_600), 7.0, 0);
+        assert!((increase(&mut arrivals, &aged(3), 2.0, 1) - 2.0).abs() < f64::EPSILON);
     }
 }

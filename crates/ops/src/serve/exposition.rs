@@ -193,13 +193,19 @@ impl Exposition {
             "When dead letters for a new reason, or for one that had been resolved, were first met",
             &["group"],
         )?;
+        let last = self.gauge(
+            "orderflow_last_dead_letter_timestamp_seconds",
+            "When the last message of a group was dead-lettered, by any instance",
+            &["group"],
+        )?;
         for (group, of) in services.iter().flat_map(|it| it.letters.iter().flatten()) {
             for (status, count) in &of.by_status {
                 letters.with_label_values(&[&**group, status]).set(*count as f64);
             }
-            let at = of.newest_reason.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            if let Some(at) = at {
-                newest.with_label_values(&[&**group]).set(at.as_secs_f64());
+            for (gauge, at) in [(&newest, of.newest_reason), (&last, of.last)] {
+                if let Some(at) = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+                    gauge.with_label_values(&[&**group]).set(at.as_secs_f64());
+                }
             }
         }
         Ok(())

@@ -11,11 +11,9 @@ mod signals;
 mod trends;
 mod watchman;
 
-pub(crate) use arrivals::Arrivals;
+pub(crate) use arrivals::{Arrivals, Process};
 pub(crate) use router::Watched;
-pub(crate) use service_state::{
-    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, ServiceState, TASK_LABEL,
-};
+pub(crate) use service_state::{DEFERRED_DROPPED, Letters, STARTED_AT, ServiceState, TASK_LABEL};
 pub(crate) use trends::{TREND, Trends};
 
 #[cfg(test)]

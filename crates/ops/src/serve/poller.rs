@@ -1,7 +1,7 @@
 //! Polls the services and Kafka every 5 s, in separate tasks, so that a slow one does not delay the
 //! others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,8 @@ pub(crate) async fn poll_lag(
     while !measured.is_closed() {
         ticks.tick().await;
         known.update(&services.borrow());
-        let wanted = Wanted { subscribed: known.all(), ..Wanted::of(&clients) };
+        let (subscribed, listed) = (known.all(), known.services());
+        let wanted = Wanted { subscribed, listed, ..Wanted::of(&clients) };
         let lag = meter.measure(&Arc::new(wanted)).await;
         if lag.is_ok() != was_measured {
             was_measured = lag.is_ok();
@@ -103,6 +104,10 @@ impl KnownSubscriptions {
                 self.0.insert(state.service.clone(), subscribed.clone());
             }
         }
+    }
+
+    fn services(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
     }
 
     fn all(&self) -> Vec<Subscribed> {

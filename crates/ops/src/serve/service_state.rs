@@ -26,12 +26,10 @@ const NEWEST: usize = 50;
 const MOST_ACTS: usize = 50;
 
 /// Metrics of services that alerts need, by their names in the exposition.
-pub(crate) const DEAD_LETTERED: &str = "consumer_dead_lettered_total";
 pub(crate) const DEFERRED_DROPPED: &str = "defer_dropped_total";
 pub(crate) const JOBS_DEAD: &str = "jobs_dead_total";
+pub(crate) const STARTED_AT: &str = "process_start_time_seconds";
 
-/// Label of the consumer group in the services' metrics.
-pub(crate) const GROUP_LABEL: &str = "messaging_consumer_group_name";
 /// Labels of the kind of jobs and of the deferred task.
 pub(crate) const JOB_LABEL: &str = "job_kind";
 pub(crate) const TASK_LABEL: &str = "defer_task";
@@ -88,6 +86,8 @@ pub(crate) struct Letters {
     pub(crate) by_status: BTreeMap<&'static str, u64>,
     /// When the newest reason first occurred, or occurred again after it was resolved.
     pub(crate) newest_reason: Option<SystemTime>,
+    /// When the last message was dead-lettered.
+    pub(crate) last: Option<SystemTime>,
     /// Groups by reason.
     pub(crate) groups: Vec<LetterGroup>,
 }
@@ -176,6 +176,7 @@ impl Letters {
         };
         let began = began.and_then(|at| humantime::parse_rfc3339(at).ok());
         self.newest_reason = self.newest_reason.max(began);
+        self.last = self.last.max(humantime::parse_rfc3339(&group.last_at).ok());
     }
 
     fn complete(mut self) -> Self {
@@ -288,6 +289,7 @@ mod tests {
         assert!(newest >= at("2026-11-25T10:00:00Z") && newest < at("2026-11-25T10:00:01Z"));
         letters.add(&group("regressed", "2026-11-25T01:00:00Z", "2026-11-25T11:00:00Z"));
         assert_eq!(letters.newest_reason, Some(at("2026-11-25T11:00:00Z")));
+        assert_eq!(letters.last, Some(at("2026-11-25T13:00:00Z")));
         let counts =
             [("dead", 6), ("parked", 3), ("replaying", 6), ("resolved", 9), ("discarded", 12)];
         assert_eq!(letters.by_status, counts.into());

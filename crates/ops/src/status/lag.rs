@@ -1,28 +1,33 @@
 //! Lag of the consumer groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::line::StatusLine;
 use super::snapshot::{ServiceStatus, Snapshot, unknown};
+use crate::alerts::of_lag;
 use crate::lag::{GroupLag, LAG_THRESHOLD, Lag};
 use crate::plain::{count, plain};
 
-/// Returns the line of the lag as measured from Kafka, which includes services that are down. If
-/// Kafka does not answer, shows the lag that the services have measured.
+/// Returns the line of the lag as measured from Kafka, which includes services that are down. A
+/// group is not well if an alert on lag would fire. If Kafka does not answer, shows the lag that
+/// the services have measured.
 pub(super) fn line(snapshot: &Snapshot) -> StatusLine {
     let lag = by_group(snapshot);
-    let behind = lag.iter().filter(|(_, messages)| **messages > LAG_THRESHOLD);
-    let mut details: Vec<_> = behind
-        .map(|(group, messages)| {
-            format!("{}: {}", plain(group), count(*messages, "message", "messages"))
-        })
-        .collect();
-    details.extend(snapshot.lag.iter().flat_map(|lag| ours(lag).filter_map(trouble)));
-    let line = if details.is_empty() {
+    let troubles: Vec<_> = match &snapshot.lag {
+        Ok(measured) => of_lag(measured)
+            .into_iter()
+            .filter(|it| it.rule.name != "LagHigh")
+            .map(|it| (it.subject.group, plain(&it.summary)))
+            .collect(),
+        Err(_) => Vec::new(),
+    };
+    let troubles: Vec<_> = too_far(&lag).chain(troubles).collect();
+    let groups: BTreeSet<_> = troubles.iter().map(|(group, _)| group).collect();
+    let line = if groups.is_empty() {
         StatusLine::well("lag", worst(&lag))
     } else {
-        StatusLine::bad("lag", count(details.len() as u64, "group is", "groups are") + " not well")
-            .details(details)
+        StatusLine::bad("lag", count(groups.len() as u64, "group is", "groups are") + " not well")
+            .details(troubles.iter().map(|(_, trouble)| trouble.clone()).collect())
             .next("orderflow lag")
     };
     if snapshot.lag.is_ok() {
@@ -30,6 +35,15 @@ pub(super) fn line(snapshot: &Snapshot) -> StatusLine {
     }
     let (unknown, unreachable) = unknown(&snapshot.services, |it| &it.metrics);
     line.source("as measured by the services").without(&unknown, &unreachable)
+}
+
+/// Returns the groups that are too many messages behind, each with their number.
+fn too_far(lag: &BTreeMap<String, u64>) -> impl Iterator<Item = (String, String)> {
+    let behind = lag.iter().filter(|(_, messages)| **messages > LAG_THRESHOLD);
+    behind.map(|(group, messages)| {
+        let messages = count(*messages, "message", "messages");
+        (group.clone(), format!("{}: {messages}", plain(group)))
+    })
 }
 
 fn worst(lag: &BTreeMap<String, u64>) -> String {
@@ -45,20 +59,6 @@ fn worst(lag: &BTreeMap<String, u64>) -> String {
 /// Returns the groups of the services, without groups of other systems.
 fn ours(lag: &Lag) -> impl Iterator<Item = &GroupLag> {
     lag.groups.iter().filter(|group| group.service.is_some())
-}
-
-/// Returns the problem of a group, apart from its number of messages.
-fn trouble(group: &GroupLag) -> Option<String> {
-    let why = if let Some(topic) = group.missing_topics.first() {
-        format!("there is no topic {topic}")
-    } else if let Some(why) = &group.unknown {
-        why.clone()
-    } else if group.lost() > 0 {
-        count(group.lost(), "message was", "messages were") + " deleted before it read them"
-    } else {
-        return None;
-    };
-    Some(plain(&format!("{}: {why}", group.group)))
 }
 
 /// Returns the lag of each group, in messages.

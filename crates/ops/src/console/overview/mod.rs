@@ -119,7 +119,7 @@ mod tests {
     use crate::lag::Lag;
     use crate::lag::tests::behind;
     use crate::serve::testing::state;
-    use crate::serve::{Arrivals, DEAD_LETTERED, GROUP_LABEL, Trends};
+    use crate::serve::{Arrivals, Letters, Trends};
 
     fn shown(polled: &Watched) -> String {
         Overview::of(Page::bare("Overview"), polled).render().unwrap()
@@ -178,15 +178,12 @@ mod tests {
     #[test]
     fn an_alert_about_a_group_names_it_in_what_to_do() {
         let mut billing = ready("billing");
-        let (now, count) = (Instant::now(), |total: u32| {
-            let line = format!("{DEAD_LETTERED}{{{GROUP_LABEL}=\"billing\"}} {total}\n");
-            Metrics::read(&format!("outbox_age_seconds 0\noutbox_depth 0\n{line}"))
-        });
+        let letters = Letters { last: Some(SystemTime::now()), ..Letters::default() };
+        billing.letters = Some([("billing".to_owned(), letters)].into());
+        let now = Instant::now();
         let (mut tracker, mut arrivals) = (Tracker::default(), Arrivals::default());
-        for (total, at) in [(0, 0), (3, 5), (3, 40)] {
-            billing.metrics = Some(count(total));
+        for at in [now, now + Duration::from_secs(31)] {
             let services = [billing.clone()];
-            let at = now + Duration::from_secs(at);
             let observed = Observed { services: &services, lag: None };
             tracker.observe(conditions(&observed, &mut arrivals, at), at);
         }
