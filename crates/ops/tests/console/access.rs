@@ -197,6 +197,27 @@ async fn behind_a_proxy_everybody_signs_in_even_on_loopback_and_the_cookie_is_fo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_outlives_an_outage_and_ends_when_its_token_is_removed() {
+    let mut house =
+        House::with(&[("CONSOLE_PLAIN_HTTP", "proxy"), ("CONSOLE_SECRET", "of the test")]).await;
+    let http =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let request = http.post(house.url("/sign-in")).body("token=ada-token");
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let answer = request.send().await.unwrap();
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    for (refusal, shown) in [(Some(503), 200), (Some(401), 303), (None, 200)] {
+        house.service.known().refusal = refusal;
+        // A new process has no confirmation.
+        house.stop().await;
+        house.start_again().await;
+        let page = http.get(house.url("/jobs")).header("cookie", &cookie).send().await.unwrap();
+        assert_eq!(page.status(), shown, "{refusal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notice_that_the_server_did_not_make_is_not_shown() {
     use base64::Engine;
     let house = House::start().await;

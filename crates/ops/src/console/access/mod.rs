@@ -3,9 +3,10 @@
 //! A session is stateless: the cookie contains the operator's token, encrypted. So several
 //! instances of the console share sessions, and sessions outlive a restart as long as the key is
 //! the same. Each change is made with the operator's own token, which the service checks and whose
-//! name it records.
+//! name it records. For reading, the services are asked for the operator at least once a minute.
 
 mod arguments;
+mod confirmed;
 mod cookie;
 mod forgery;
 mod hosts;
@@ -28,6 +29,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
+use self::confirmed::Confirmed;
 use self::cookie::Cookies;
 use self::forgery::{Origin, origin_of};
 use self::hosts::Hosts;
@@ -45,6 +47,7 @@ pub(crate) struct Access {
     needs_sign_in: bool,
     hosts: Hosts,
     cookies: Cookies,
+    confirmed: Confirmed,
     /// The token of this server.
     own: Token,
 }
@@ -63,6 +66,7 @@ impl Access {
             needs_sign_in: arguments.is_open(address),
             hosts: Hosts::read(&arguments.hosts, address),
             cookies: Cookies::new(Seal::new(&arguments.secret, &own), arguments.secure()),
+            confirmed: Confirmed::default(),
             own,
         })
     }
@@ -112,10 +116,7 @@ pub(super) async fn require_session(
     next: Next,
 ) -> Response {
     let session = match console.access.session(&request) {
-        // A program's token has not been checked by a sign-in.
-        Some(program) if console.access.needs_sign_in && !program.is_signed_in() => {
-            sign_in::check(&console, program.token().clone()).await.ok()
-        }
+        Some(session) if console.access.needs_sign_in => sign_in::confirm(&console, session).await,
         session => session,
     };
     let Some(session) = session else { return to_sign_in(&request) };

@@ -1,6 +1,7 @@
 //! Sign-in with an operator's token, which the services check.
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use askama::Template;
 use axum::Router;
@@ -61,8 +62,9 @@ async fn sign_in(
         Ok(session) => session,
         Err(refused) => {
             tokio::time::sleep(REFUSAL).await;
-            tracing::warn!(why = refused, "sign-in refused");
-            let page = Html(SignIn::new(&fields, Some(refused)).render()?);
+            let why = refused.to_string();
+            tracing::warn!(why, "sign-in refused");
+            let page = Html(SignIn::new(&fields, Some(why)).render()?);
             return Ok((StatusCode::FORBIDDEN, page).into_response());
         }
     };
@@ -72,18 +74,57 @@ async fn sign_in(
     Ok(([(header::SET_COOKIE, cookie)], fields.back("/")).into_response())
 }
 
-/// Removes the cookie. Stateless sessions can't be revoked, so the token stays valid as long as the
-/// services accept it.
+/// Removes the cookie. The token stays valid as long as the services accept it.
 async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Response {
     let cookie = console.access.cookies.sign_out(&headers);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
+/// Why a token starts no session.
+enum Refusal {
+    Malformed,
+    Unknown,
+    /// No service has answered.
+    Unchecked,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "Enter an operator's token.",
+            Self::Unknown => {
+                "No service knows this token. The services' tokens are in OPERATOR_TOKENS."
+            }
+            Self::Unchecked => {
+                "No service answers, so the token can't be checked. Try again when one does."
+            }
+        })
+    }
+}
+
+/// Asks the services for the operator of a session, unless they have confirmed it lately. Returns
+/// `None` if they do not know the token any more. A session outlives an outage of all services,
+/// which the console has to show. A program has no session, so each of its requests is checked.
+pub(super) async fn confirm(console: &Console, session: Session) -> Option<Session> {
+    let confirmed = &console.access.confirmed;
+    if session.is_signed_in() && confirmed.has(session.token(), Instant::now()) {
+        return Some(session);
+    }
+    match check(console, session.token().clone()).await {
+        Ok(checked) if !session.is_signed_in() => return Some(checked),
+        Err(Refusal::Unchecked) if !session.is_signed_in() => return None,
+        Err(Refusal::Malformed | Refusal::Unknown) => return None,
+        Ok(_) | Err(Refusal::Unchecked) => {}
+    }
+    confirmed.add(session.token(), Instant::now());
+    Some(session)
+}
+
 /// Asks all services for the token's operator. Returns the session, or the reason why there is
 /// none.
-pub(super) async fn check(console: &Console, token: Token) -> Result<Session, String> {
+async fn check(console: &Console, token: Token) -> Result<Session, Refusal> {
     if token.0.is_empty() || token.0.contains(char::is_control) {
-        return Err("Enter an operator's token.".to_owned());
+        return Err(Refusal::Malformed);
     }
     let services = console.services.acting_with(token.clone());
     let clients = services.all();
@@ -97,11 +138,7 @@ pub(super) async fn check(console: &Console, token: Token) -> Result<Session, St
         }
     }
     if names.is_empty() {
-        return Err(if refused {
-            "No service knows this token. The services' tokens are in OPERATOR_TOKENS.".to_owned()
-        } else {
-            "No service answers, so the token can't be checked. Try again when one does.".to_owned()
-        });
+        return Err(if refused { Refusal::Unknown } else { Refusal::Unchecked });
     }
     Ok(Session::signed_in(token, names.into_iter().flatten().next()))
 }
