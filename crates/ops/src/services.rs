@@ -126,10 +126,8 @@ impl Services {
         if let Some(client) = self.clients.iter().find(|client| client.service == name) {
             return Ok(client.clone());
         }
-        if let Some(pattern) = &self.pattern
-            && !pattern.contains("{port}")
-        {
-            return self.client(name, &filled(pattern, name, ""));
+        if let Some(client) = self.by_pattern(name)? {
+            return Ok(client);
         }
         let all: Vec<_> = self.clients.iter().map(|client| &*client.service).collect();
         Err(Error::Refused(format!(
@@ -139,16 +137,29 @@ impl Services {
         )))
     }
 
+    /// Returns a service that is none of the known ones, if the pattern needs only its name.
+    ///
+    /// The name becomes a part of the address to which the token is sent, and may come from a link:
+    /// it is at most one label of a host name (RFC 1123).
+    fn by_pattern(&self, name: &str) -> Result<Option<Client>, Error> {
+        let is_label = (1..=63).contains(&name.len())
+            && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
+        match &self.pattern {
+            Some(pattern) if is_label && !pattern.contains("{port}") => {
+                self.client(name, &filled(pattern, name, "")).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Returns the service with that name, or all if no name is given.
     pub(crate) fn named(&self, name: Option<&str>) -> Result<Vec<Client>, Error> {
         let Some(name) = name else { return Ok(self.all()) };
         if let Some(client) = self.clients.iter().find(|client| client.service == name) {
             return Ok(vec![client.clone()]);
         }
-        if let Some(pattern) = &self.pattern
-            && !pattern.contains("{port}")
-        {
-            return Ok(vec![self.client(name, &filled(pattern, name, ""))?]);
+        if let Some(client) = self.by_pattern(name)? {
+            return Ok(vec![client]);
         }
         let all: Vec<_> = self.clients.iter().map(|client| &*client.service).collect();
         Err(Error::Refused(format!(
@@ -221,6 +232,15 @@ mod tests {
         let one = services("", "http://there:1").unwrap();
         assert_eq!(url_of(&one, "else"), "http://there:1/");
         assert_eq!(one.all().len(), 1);
+    }
+
+    #[test]
+    fn a_name_from_outside_is_no_other_part_of_the_address() {
+        let by_name = services("", "http://{service}:9180").unwrap();
+        assert_eq!(url_of(&by_name, "depot"), "http://depot:9180/");
+        for name in ["evil.example", "evil.example/", "evil:1/", "a@evil", "", &"x".repeat(64)] {
+            assert!(by_name.named(Some(name)).is_err(), "{name}");
+        }
     }
 
     #[test]

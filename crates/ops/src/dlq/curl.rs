@@ -24,20 +24,23 @@ pub(super) fn command(letter: &Letter, service: &str) -> Result<String, Error> {
     let mut headers = vec![format!("Content-Type: {}", content_type(letter))];
     for (name, value) in letter.header_bytes() {
         let Some(attribute) = name.strip_prefix("ce_") else { continue };
-        match value.and_then(|value| std::str::from_utf8(value).ok()) {
+        let is_name = attribute.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
+        match value.and_then(|value| std::str::from_utf8(value).ok()).filter(|_| is_name) {
             Some(value) => {
                 let value = utf8_percent_encode(value, ESCAPED);
                 headers.push(format!("ce-{attribute}: {value}"));
             }
-            None => lines
-                .push(format!("# left out, since it is not text: {}", crate::plain::plain(name))),
+            None => lines.push(format!(
+                "# left out, since it is no attribute: {}",
+                crate::plain::plain(name)
+            )),
         }
     }
     lines.push(format!("{} |", shell::print(value)));
     lines.push(format!("  curl -i -X POST \"{}/events\" \\", url(service)));
     lines.push("    -H \"Authorization: Bearer ${EVENTS_KEY:?a key of EVENT_SENDERS}\" \\".into());
     for header in headers {
-        // No header contains a NUL: values are escaped, and names come from a JSON text.
+        // No header contains a NUL or a line break: values are escaped, and names are checked.
         let header = shell::word(header.as_bytes()).unwrap_or_default();
         lines.push(format!("    -H {header} \\"));
     }
