@@ -87,10 +87,12 @@ impl Stage {
         let (database, meter) = (self.url.parse()?, Metrics::new("bench").meter("outbox"));
         let relay = Relay::new(database, self.settings.clone(), wake.clone(), &meter);
         let running = tokio::spawn(relay.run(shutdown.clone()));
+        // Not of the pool, whose checks would be measured at each look.
+        let mut watching = PgConnection::connect(&self.url).await?;
         let measured = async {
             // Publishing one row first connects the relay's session and its producer.
             self.fill(&self.rows[..1]).await?;
-            self.until_gone(waiting).await?;
+            until_gone(&mut watching, waiting).await?;
             // One commit makes all rows visible at once.
             let mut tx = self.pool.begin().await?;
             for _ in 0..times {
@@ -99,7 +101,7 @@ impl Stage {
             let last = commit(tx).await?;
             let began = Instant::now();
             wake.wake();
-            self.until_deleted(waiting, last).await?;
+            until_deleted(&mut watching, waiting, last).await?;
             Fallible::Ok(began.elapsed())
         };
         let measured = measured.await;
@@ -117,8 +119,8 @@ impl Stage {
         let began = Instant::now();
         self.drain_all(&mut session).await?;
         let took = began.elapsed();
+        until_gone(&mut session, 0).await?;
         session.close().await?;
-        self.until_gone(0).await?;
         Ok(count(self.rows.len()) / took.as_secs_f64())
     }
 
@@ -145,8 +147,8 @@ impl Stage {
         self.drain_all(&mut session).await?;
         producing.await??;
         let took = began.elapsed();
+        until_gone(&mut session, 0).await?;
         session.close().await?;
-        self.until_gone(0).await?;
         self.expect_records(before + self.records.len() + 1)?;
         Ok(count(self.rows.len()) / took.as_secs_f64())
     }
@@ -215,35 +217,35 @@ impl Stage {
         Ok(last.fetch_one(&self.pool).await?)
     }
 
-    /// Waits until no row is left above the id `after`. Polls the last row, which is usually
-    /// deleted last, because counting all rows would slow the relay.
-    async fn until_deleted(&self, after: i64, id: i64) -> Fallible<()> {
-        let deadline = Instant::now() + LIMIT;
-        while Instant::now() < deadline {
-            let there = sqlx::query_scalar("select exists (select from outbox where id = $1)");
-            if !there.bind(id).fetch_one(&self.pool).await? {
-                return self.until_gone(after).await;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Err("the relay did not drain the outbox".into())
-    }
-
-    async fn until_gone(&self, after: i64) -> Fallible<()> {
-        let deadline = Instant::now() + LIMIT;
-        while Instant::now() < deadline {
-            let there = sqlx::query_scalar("select exists (select from outbox where id > $1)");
-            if !there.bind(after).fetch_one(&self.pool).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Err("rows are left in the outbox".into())
-    }
-
     fn expect_records(&self, expected: usize) -> Fallible<()> {
         load::expect_records(&self.settings, OrderCompleted::TYPE, expected)
     }
+}
+
+/// Waits until no row is left above the id `after`. Polls the last row, which is usually deleted
+/// last, because counting all rows would slow the relay.
+async fn until_deleted(watching: &mut PgConnection, after: i64, id: i64) -> Fallible<()> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let there = sqlx::query_scalar("select exists (select from outbox where id = $1)");
+        if !there.bind(id).fetch_one(&mut *watching).await? {
+            return until_gone(watching, after).await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Err("the relay did not drain the outbox".into())
+}
+
+async fn until_gone(watching: &mut PgConnection, after: i64) -> Fallible<()> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let there = sqlx::query_scalar("select exists (select from outbox where id > $1)");
+        if !there.bind(after).fetch_one(&mut *watching).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Err("rows are left in the outbox".into())
 }
 
 async fn write(tx: &mut PgConnection, rows: &[Prepared]) -> Fallible<()> {

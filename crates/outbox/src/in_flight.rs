@@ -1,8 +1,10 @@
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use telemetry::Publication;
 
+use crate::prepared::SHARDS;
 use crate::topic::TopicId;
 
 /// Maximum bytes in flight.
@@ -34,8 +36,8 @@ pub(crate) struct InFlightRecord {
     /// `true` if no other record of its partition is in flight, so that a refusal concerns this
     /// record.
     pub(crate) is_alone: bool,
-    /// `None` once Kafka has answered, and in tests.
-    publication: Option<Publication>,
+    /// `None` if nobody observes it, or once Kafka has answered.
+    publication: Option<Box<Publication>>,
     state: State,
 }
 
@@ -64,10 +66,15 @@ impl InFlightRecord {
         key: &str,
         shard: i16,
         cost: usize,
-        publication: Option<Publication>,
+        publication: Option<Box<Publication>>,
     ) -> Self {
         let state = State::UnderWay;
         Self { topic, partition, key: key.into(), shard, cost, is_alone: false, publication, state }
+    }
+
+    /// Takes the publication, once Kafka has answered.
+    pub(crate) fn take_publication(&mut self) -> Option<Box<Publication>> {
+        self.publication.take()
     }
 
     /// Returns whether an earlier record of its key was refused while this one was in flight.
@@ -83,14 +90,35 @@ impl InFlightRecord {
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     records: BTreeMap<i64, InFlightRecord>,
-    /// The ids of each key's unconfirmed records, ascending.
-    keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
-    /// Number of void records by key.
-    void: HashMap<(TopicId, Arc<str>), usize>,
-    partitions: HashMap<(TopicId, i32), PartitionLoad>,
-    topics: HashMap<TopicId, usize>,
-    shards: HashMap<i16, usize>,
+    topics: Vec<TopicLoad>,
+    shards: [usize; SHARDS.unsigned_abs() as usize],
     used: usize,
+}
+
+/// The records in flight of a topic.
+#[derive(Default, Debug)]
+struct TopicLoad {
+    records: usize,
+    /// By number.
+    partitions: Vec<PartitionLoad>,
+    /// The unconfirmed records of each key.
+    keys: HashMap<Arc<str>, KeyQueue>,
+    /// Number of void records by key.
+    void: HashMap<Arc<str>, usize>,
+}
+
+/// Ids of a key's unconfirmed records, ascending. Most keys have one, which takes no allocation.
+#[derive(Debug)]
+struct KeyQueue {
+    first: i64,
+    others: VecDeque<i64>,
+}
+
+impl KeyQueue {
+    /// Removes the first id. Returns `false` if it was the only one.
+    fn pop(&mut self) -> bool {
+        self.others.pop_front().map(|next| self.first = next).is_some()
+    }
 }
 
 /// The records in flight of a partition.
@@ -112,9 +140,8 @@ impl InFlight {
         self.records.is_empty()
     }
 
-    /// Takes the publication of a record that Kafka has answered for.
-    pub(crate) fn take_publication(&mut self, id: i64) -> Option<Publication> {
-        self.records.get_mut(&id)?.publication.take()
+    pub(crate) fn get_mut(&mut self, id: i64) -> Option<&mut InFlightRecord> {
+        self.records.get_mut(&id)
     }
 
     /// Returns all records.
@@ -137,21 +164,42 @@ impl InFlight {
     }
 
     pub(crate) fn load(&self, topic: TopicId, partition: i32) -> PartitionLoad {
-        self.partitions.get(&(topic, partition)).copied().unwrap_or_default()
+        let number = usize::try_from(partition).unwrap_or(usize::MAX);
+        let load = self.topics.get(topic.index()).and_then(|it| it.partitions.get(number));
+        load.copied().unwrap_or_default()
     }
 
     pub(crate) fn of_topic(&self, topic: TopicId) -> usize {
-        self.topics.get(&topic).copied().unwrap_or(0)
+        self.topics.get(topic.index()).map_or(0, |it| it.records)
     }
 
     pub(crate) fn of_shard(&self, shard: i16) -> usize {
-        self.shards.get(&shard).copied().unwrap_or(0)
+        usize::try_from(shard).ok().and_then(|shard| self.shards.get(shard).copied()).unwrap_or(0)
     }
 
     /// Returns whether a record of the key is in flight.
     pub(crate) fn has_key(&self, topic: TopicId, key: &str) -> bool {
-        let key = (topic, Arc::from(key));
-        self.keys.contains_key(&key) || self.void.contains_key(&key)
+        let topic = self.topics.get(topic.index());
+        topic.is_some_and(|it| it.keys.contains_key(key) || it.void.contains_key(key))
+    }
+
+    /// Returns the counts of a record's partition, topic and shard.
+    fn loads(
+        &mut self,
+        topic: TopicId,
+        partition: i32,
+        shard: i16,
+    ) -> (&mut TopicLoad, usize, &mut usize) {
+        let (index, number) = (topic.index(), usize::try_from(partition).unwrap_or_default());
+        if self.topics.len() <= index {
+            self.topics.resize_with(index + 1, TopicLoad::default);
+        }
+        let topic = &mut self.topics[index];
+        if topic.partitions.len() <= number {
+            topic.partitions.resize_with(number + 1, PartitionLoad::default);
+        }
+        let shard = usize::try_from(shard).unwrap_or_default() % self.shards.len();
+        (topic, number, &mut self.shards[shard])
     }
 
     /// Returns the maximum bytes in flight of a partition: its window, bounded by an eighth of the
@@ -177,15 +225,19 @@ impl InFlight {
     }
 
     pub(crate) fn insert(&mut self, id: i64, mut record: InFlightRecord, window: usize) {
-        let load = self.partitions.entry((record.topic, record.partition)).or_default();
+        let (topic, number, of_shard) = self.loads(record.topic, record.partition, record.shard);
+        *of_shard += 1;
+        topic.records += 1;
+        let load = &mut topic.partitions[number];
         record.is_alone = load.records == 0 && record.cost >= window;
         load.is_alone = record.is_alone;
         load.records += 1;
         load.cost += record.cost;
+        match topic.keys.entry(Arc::clone(&record.key)) {
+            Entry::Occupied(mut queue) => queue.get_mut().others.push_back(id),
+            Entry::Vacant(new) => _ = new.insert(KeyQueue { first: id, others: VecDeque::new() }),
+        }
         self.used += record.cost;
-        *self.topics.entry(record.topic).or_default() += 1;
-        *self.shards.entry(record.shard).or_default() += 1;
-        self.keys.entry((record.topic, Arc::clone(&record.key))).or_default().push_back(id);
         self.records.insert(id, record);
     }
 
@@ -201,16 +253,16 @@ impl InFlight {
             return Some(completed);
         }
         record.state = State::Delivered;
-        let key = (record.topic, Arc::clone(&record.key));
         self.release(&completed);
-        let Some(queue) = self.keys.get_mut(&key) else { return Some(completed) };
-        while let Some(first) = queue.front()
-            && self.records.get(first).is_some_and(|record| record.state == State::Delivered)
-        {
-            published.extend(queue.pop_front().inspect(|id| drop(self.records.remove(id))));
-        }
-        if queue.is_empty() {
-            self.keys.remove(&key);
+        let keys = &mut self.topics[completed.topic.index()].keys;
+        let Some(queue) = keys.get_mut(&*completed.key) else { return Some(completed) };
+        while self.records.get(&queue.first).is_some_and(|it| it.state == State::Delivered) {
+            self.records.remove(&queue.first);
+            published.push(queue.first);
+            if !queue.pop() {
+                keys.remove(&*completed.key);
+                break;
+            }
         }
         Some(completed)
     }
@@ -223,49 +275,48 @@ impl InFlight {
         if record.is_void() {
             self.void_returned(record.topic, &record.key);
         }
-        let key = (record.topic, Arc::clone(&record.key));
-        if let Some(queue) = self.keys.get_mut(&key)
-            && let Some(index) = queue.iter().position(|other| *other == id)
-        {
-            for behind in queue.drain(index..) {
-                match self.records.get_mut(&behind) {
-                    Some(record) if record.state == State::UnderWay => {
-                        record.state = State::Void;
-                        *self.void.entry(key.clone()).or_default() += 1;
-                    }
-                    Some(_) => drop(self.records.remove(&behind)),
-                    None => {}
+        let TopicLoad { keys, void, .. } = &mut self.topics[record.topic.index()];
+        let Some(queue) = keys.get_mut(&*record.key) else { return Some(record) };
+        let behind = if queue.first == id {
+            std::mem::take(&mut queue.others)
+        } else if let Some(index) = queue.others.iter().position(|other| *other == id) {
+            queue.others.split_off(index)
+        } else {
+            return Some(record);
+        };
+        if queue.first == id {
+            keys.remove(&*record.key);
+        }
+        for behind in behind {
+            match self.records.get_mut(&behind) {
+                Some(record) if record.state == State::UnderWay => {
+                    record.state = State::Void;
+                    *void.entry(Arc::clone(&record.key)).or_default() += 1;
                 }
-            }
-            if queue.is_empty() {
-                self.keys.remove(&key);
+                Some(_) => drop(self.records.remove(&behind)),
+                None => {}
             }
         }
         Some(record)
     }
 
-    fn void_returned(&mut self, topic: TopicId, key: &Arc<str>) {
-        let key = (topic, Arc::clone(key));
-        if let Some(records) = self.void.get_mut(&key) {
+    fn void_returned(&mut self, topic: TopicId, key: &str) {
+        let void = &mut self.topics[topic.index()].void;
+        if let Some(records) = void.get_mut(key) {
             *records -= 1;
             if *records == 0 {
-                self.void.remove(&key);
+                void.remove(key);
             }
         }
     }
 
     fn release(&mut self, record: &Completed) {
         self.used -= record.cost;
-        if let Some(load) = self.partitions.get_mut(&(record.topic, record.partition)) {
-            load.records -= 1;
-            load.cost -= record.cost;
-        }
-        if let Some(records) = self.topics.get_mut(&record.topic) {
-            *records -= 1;
-        }
-        if let Some(records) = self.shards.get_mut(&record.shard) {
-            *records -= 1;
-        }
+        let (topic, number, of_shard) = self.loads(record.topic, record.partition, record.shard);
+        *of_shard -= 1;
+        topic.records -= 1;
+        topic.partitions[number].records -= 1;
+        topic.partitions[number].cost -= record.cost;
     }
 }
 

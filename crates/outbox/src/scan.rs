@@ -1,5 +1,6 @@
 //! The statements that read the outbox. Each also deletes published rows, which saves a round trip.
 
+use futures::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions, FromRow, PgConnection, Row as _};
 
@@ -8,6 +9,8 @@ use crate::row::columns;
 
 /// Maximum rows of a statement.
 const ROWS: usize = 1000;
+/// Rows that a statement reads beyond those that fit, if they are as large as the previous ones.
+const MORE: usize = 16;
 /// Minimum rows of a lane in a statement.
 const ROWS_OF_A_LANE: usize = 8;
 /// Maximum bytes of a statement, unless a single row is larger.
@@ -46,6 +49,8 @@ pub(crate) struct NewRows<'a> {
     pub(crate) except_ids: &'a [i64],
     /// Free bytes for them.
     pub(crate) free: usize,
+    /// Average size of the rows read before, in bytes. A row beyond the free bytes is read in vain.
+    pub(crate) size: usize,
 }
 
 /// A part of the outbox that is read in the order of ids: a topic in a shard, from an id on.
@@ -70,6 +75,8 @@ pub(crate) struct LaneRows {
     pub(crate) rows: Vec<PgRow>,
     /// For each lane, the id up to which it was read. `None` if it was read to its end.
     pub(crate) covered: Vec<Option<i64>>,
+    /// Their average size in bytes, or `None` without rows.
+    pub(crate) size: Option<usize>,
 }
 
 /// Opens a connection for the statements of this module.
@@ -89,14 +96,17 @@ pub(crate) async fn connect(
     }
 }
 
-/// Returns rows above an id, by id, except for some topics and ids, as one lane.
+/// Returns rows above an id, by id, except for some topics and ids, as one lane. `each` gets every
+/// row when it arrives, while the server still reads the next ones.
 ///
 /// `order by` makes the plan use the primary key, in which new rows are adjacent.
 pub(crate) async fn new_rows(
     session: &mut PgConnection,
     wanted: NewRows<'_>,
+    mut each: impl FnMut(&PgRow) -> sqlx::Result<()>,
 ) -> sqlx::Result<LaneRows> {
     let budget = budget(wanted.free);
+    let most = (budget / wanted.size.max(1) + MORE).min(ROWS);
     let sql = deleting!(
         wanted.published,
         "select ",
@@ -110,18 +120,22 @@ pub(crate) async fn new_rows(
          where before < $7
          order by id"
     );
-    let rows = sqlx::query(sql)
+    let mut arriving = sqlx::query(sql)
         .bind(wanted.published)
         .bind(wanted.after)
         .bind(wanted.shards)
         .bind(wanted.except_topics)
         .bind(wanted.except_ids)
-        .bind(bound(ROWS))
+        .bind(bound(most))
         .bind(bound(budget))
         .bind(i32::try_from(OVERHEAD).unwrap_or_default())
-        .fetch_all(session)
-        .await?;
-    LaneRows::of(rows, &[wanted.after], ROWS, budget)
+        .fetch(session);
+    let mut rows = Vec::new();
+    while let Some(row) = arriving.try_next().await? {
+        each(&row)?;
+        rows.push(row);
+    }
+    LaneRows::of(rows, &[wanted.after], most, budget)
 }
 
 /// Returns rows of lanes, lane after lane, each by id, except for some ids.
@@ -252,7 +266,8 @@ impl LaneRows {
             }
         });
         let covered = covered.collect();
-        Ok(Self { rows, covered })
+        let size = bytes.checked_div(rows.len());
+        Ok(Self { rows, covered, size })
     }
 
     /// Returns the index of a row's lane.

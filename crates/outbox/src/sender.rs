@@ -37,7 +37,7 @@ impl Completion {
 
     /// Ends the record's publication, if it has one. Fails with the reason why the record is not
     /// confirmed to be in Kafka.
-    pub(crate) fn end(self, publication: Option<Publication>) -> Result<(), Refusal> {
+    pub(crate) fn end(self, publication: Option<Box<Publication>>) -> Result<(), Refusal> {
         let refusal = match self.outcome {
             Ok(position) if position.offset >= 0 => {
                 if let Some(publication) = publication {
@@ -85,6 +85,12 @@ pub(crate) struct Sender {
     steps: FlowSteps,
 }
 
+/// What a row needs to be passed to the producer, made while other rows arrive.
+pub(crate) struct Outgoing {
+    headers: OwnedHeaders,
+    publication: Publication,
+}
+
 /// Why a row was not passed to the producer.
 pub(crate) enum SendError {
     /// The client's queue is full, which is not the row's fault.
@@ -102,30 +108,47 @@ impl Sender {
         Ok((Self { producer: Arc::new(producer), kafka: kafka.clone(), steps }, completed))
     }
 
-    /// Passes a row, which was read at `read`, to the producer. Returns the publication, which ends
-    /// with Kafka's answer.
-    pub(crate) fn send(
-        &self,
-        row: &Row<'_>,
-        topic: &str,
-        partition: i32,
-        read: SystemTime,
-    ) -> Result<Publication, SendError> {
-        let headers = row.headers().map_err(|error| SendError::Refused(error.into()))?;
+    /// Prepares a row, which was read at `read`, ahead of sending it. Returns `None` for a row with
+    /// malformed headers, which is refused when it is sent, and if spans are exported: that of the
+    /// publication begins when the row is sent.
+    pub(crate) fn prepare(&self, row: &Row<'_>, read: SystemTime) -> Option<Outgoing> {
+        if telemetry::exports_spans() { None } else { self.outgoing(row, read).ok() }
+    }
+
+    fn outgoing(&self, row: &Row<'_>, read: SystemTime) -> serde_json::Result<Outgoing> {
+        let headers = row.headers()?;
         let created_in = headers.created_in();
         let event = row.event(&headers, created_in.as_ref(), read);
         let publication = Publication::begin(&event, &self.steps);
+        let headers = of_the_record(&headers, &publication.trace_context());
+        Ok(Outgoing { headers, publication })
+    }
+
+    /// Passes a row, which was read at `read`, to the producer. Returns the publication, which ends
+    /// with Kafka's answer, if anybody observes it.
+    pub(crate) fn send(
+        &self,
+        row: &Row<'_>,
+        prepared: Option<Outgoing>,
+        topic: &str,
+        partition: i32,
+        read: SystemTime,
+    ) -> Result<Option<Box<Publication>>, SendError> {
+        let Outgoing { headers, mut publication } = match prepared {
+            Some(prepared) => prepared,
+            None => self.outgoing(row, read).map_err(|error| SendError::Refused(error.into()))?,
+        };
         // Negative ids, which a row inserted by hand may have, are kept, too.
         let id = usize::try_from(row.id.cast_unsigned()).unwrap_or(usize::MAX);
         let record = BaseRecord::with_opaque_to(topic, id)
             .partition(partition)
             .key(row.key)
             .payload(row.payload)
-            .headers(of_the_record(&headers, &publication.trace_context()));
+            .headers(headers);
         match self.producer.send(record) {
             Ok(()) => {
-                publication.accepted(&event);
-                Ok(publication)
+                publication.accepted();
+                Ok(publication.is_observed().then(|| Box::new(publication)))
             }
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                 Err(SendError::Full(publication.into()))

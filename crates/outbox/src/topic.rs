@@ -31,6 +31,10 @@ const MOST_KEYS: usize = 1_000;
 pub(crate) struct TopicId(usize);
 
 impl TopicId {
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+
     #[cfg(test)]
     pub(crate) const FIRST: Self = Self(0);
 }

@@ -20,7 +20,7 @@ use crate::log::{Lines, LogFormat, SpanFields};
 static EXPORTS_SPANS: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether spans of this process are exported.
-pub(crate) fn exports_spans() -> bool {
+pub fn exports_spans() -> bool {
     EXPORTS_SPANS.load(Ordering::Relaxed)
 }
 

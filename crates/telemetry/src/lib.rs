@@ -12,7 +12,7 @@ mod span_ids;
 pub use context::{TraceContext, link};
 pub use error_chain::error_chain;
 pub use flow::{FlowStep, FlowSteps, OutgoingEvent, Publication, note_failed_attempt};
-pub use init::{InitError, Tracing, init};
+pub use init::{InitError, Tracing, exports_spans, init};
 pub use log::LogFormat;
 pub use metrics::Metrics;
 pub use query::query_span;

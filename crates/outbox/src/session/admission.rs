@@ -5,7 +5,7 @@ use super::{Scope, Session};
 use crate::in_flight::InFlightRecord;
 use crate::refusal::Refusal;
 use crate::row::Row;
-use crate::sender::SendError;
+use crate::sender::{Outgoing, SendError};
 use crate::topic::TopicId;
 
 /// Result of offering a row.
@@ -31,7 +31,23 @@ impl Session<'_> {
     /// Sends a row. If its key, partition or topic can't be written, leaves that aside from this
     /// row on. So later rows of its key never overtake it: they belong to the same scope, whose
     /// rows are read in the order of ids.
-    pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Offered {
+    ///
+    /// `prepared` is what was made of a row that was `selected` when it arrived.
+    pub(super) fn offer(
+        &mut self,
+        row: &Row<'_>,
+        prepared: Option<Outgoing>,
+        scope: &Scope,
+        selected: SystemTime,
+    ) -> Offered {
+        match self.admit(row, scope) {
+            Ok((id, partition)) => self.send(row, prepared, id, partition, scope, selected),
+            Err(offered) => offered,
+        }
+    }
+
+    /// Returns the topic and the partition to which a row may be sent, or leaves it aside.
+    fn admit(&mut self, row: &Row<'_>, scope: &Scope) -> Result<(TopicId, i32), Offered> {
         let now = Instant::now();
         let id = self.topics.id(row.topic);
         let topic = self.topics.get_mut(id);
@@ -42,18 +58,18 @@ impl Session<'_> {
             && let Some(aside) = &mut topic.aside
         {
             aside.leave(row.shard, row.id);
-            return Offered::Passed;
+            return Err(Offered::Passed);
         }
         let (Some(count), Some(_)) = (topic.count(), topic.confirmed) else {
-            return self.leave(row, id, 0, scope, Obstacle::Topic);
+            return Err(self.leave(row, id, 0, scope, Obstacle::Topic));
         };
         let partition = kafka::partition_of(row.key.as_bytes(), count);
         if !self.is_of(row, id, partition, scope) {
-            return Offered::Passed;
+            return Err(Offered::Passed);
         }
         match self.obstacle(row, id, partition, scope, now) {
-            Some(obstacle) => self.leave(row, id, partition, scope, obstacle),
-            None => self.send(row, id, partition, scope, selected),
+            Some(obstacle) => Err(self.leave(row, id, partition, scope, obstacle)),
+            None => Ok((id, partition)),
         }
     }
 
@@ -167,6 +183,7 @@ impl Session<'_> {
     fn send(
         &mut self,
         row: &Row<'_>,
+        prepared: Option<Outgoing>,
         id: TopicId,
         number: i32,
         scope: &Scope,
@@ -174,7 +191,7 @@ impl Session<'_> {
     ) -> Offered {
         let topic = self.topics.get_mut(id);
         let is_retry = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
-        match self.sender.send(row, &topic.on_cluster, number, selected) {
+        match self.sender.send(row, prepared, &topic.on_cluster, number, selected) {
             Ok(publication) => {
                 let Some(partition) = topic.partition_mut(number) else { return Offered::Blocked };
                 if self.flights.load(id, number).records == 0 {
@@ -185,15 +202,13 @@ impl Session<'_> {
                 }
                 let window = if is_retry { 0 } else { partition.window.bytes() };
                 let (shard, cost) = (row.shard, row.cost());
-                let record =
-                    InFlightRecord::new(id, number, row.key, shard, cost, Some(publication));
+                let record = InFlightRecord::new(id, number, row.key, shard, cost, publication);
                 self.flights.insert(row.id, record, window);
                 Offered::Sent
             }
             // A full queue is not a refusal. The whole topic waits, so that no smaller record
             // overtakes.
-            Err(SendError::Full(publication)) if !self.flights.is_empty() => {
-                publication.postponed();
+            Err(SendError::Full(_)) if !self.flights.is_empty() => {
                 topic.queue_is_full(Instant::now());
                 self.leave(row, id, number, scope, Obstacle::Topic)
             }

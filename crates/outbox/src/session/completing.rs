@@ -46,10 +46,8 @@ impl Session<'_> {
     /// Handles a completion.
     pub(super) fn complete(&mut self, completion: Completion) {
         let (id, now) = (completion.id, Instant::now());
-        if !self.flights.contains(id) {
-            return;
-        }
-        if let Err(refusal) = completion.end(self.flights.take_publication(id)) {
+        let Some(record) = self.flights.get_mut(id) else { return };
+        if let Err(refusal) = completion.end(record.take_publication()) {
             self.refuse(id, &refusal);
             return;
         }

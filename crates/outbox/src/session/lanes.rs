@@ -61,7 +61,7 @@ impl Session<'_> {
             if blocked[lane] {
                 continue;
             }
-            match self.offer(&row, &lanes[lane].scope, selected) {
+            match self.offer(&row, None, &lanes[lane].scope, selected) {
                 Offered::Sent => has_sent = true,
                 Offered::Passed => {}
                 Offered::Blocked => {

@@ -125,6 +125,8 @@ pub(crate) struct Session<'a> {
     seen: i64,
     /// `true` if there may be unread rows.
     has_new: bool,
+    /// Average size of the new rows read last, in bytes.
+    row_size: usize,
     last_new: Instant,
     next_poll: Instant,
     next_lanes: Instant,
@@ -166,6 +168,7 @@ impl<'a> Session<'a> {
             passed: BTreeMap::new(),
             seen: 0,
             has_new: true,
+            row_size: 0,
             last_new: now,
             next_poll: now,
             next_lanes: now,

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use sqlx::postgres::PgRow;
 use tokio::time::sleep;
 
 use super::admission::Offered;
@@ -78,25 +79,38 @@ impl Session<'_> {
         // later.
         let proven = self.horizon.proven();
         let shards = self.shards.owned().to_vec();
+        let free = self.flights.free();
+        let Self { shards: session, published, sender, .. } = self;
         let wanted = NewRows {
-            published: &self.published,
+            published,
             after: self.after,
             shards: &shards,
             except_topics: &aside,
             except_ids: &known,
-            free: self.flights.free(),
+            free,
+            size: self.row_size,
         };
-        let read = scan::new_rows(self.shards.session(), wanted);
+        // Nothing is sent before the statement has succeeded, and then all rows at once, so that
+        // the client sends them in few requests.
+        let mut prepared = Vec::new();
+        let mut selected = None;
+        let prepare = |row: &PgRow| {
+            let selected = *selected.get_or_insert_with(SystemTime::now);
+            prepared.push(sender.prepare(&Row::of(row)?, selected));
+            Ok(())
+        };
+        let read = scan::new_rows(session.session(), wanted, prepare);
         let Some(page) = unless_locked(within(read).await)? else {
             self.put_off_deletes();
             return Ok(());
         };
         self.deleted();
-        let selected = SystemTime::now();
-        for row in &page.rows {
+        self.row_size = page.size.unwrap_or(self.row_size);
+        let selected = selected.unwrap_or_else(SystemTime::now);
+        for (row, prepared) in page.rows.iter().zip(prepared) {
             let row = Row::of(row)?;
             self.seen = self.seen.max(row.id);
-            if self.offer(&row, &Scope::New, selected) != Offered::Sent {
+            if self.offer(&row, prepared, &Scope::New, selected) != Offered::Sent {
                 let topic = self.topics.id(row.topic);
                 self.passed.insert(row.id, topic);
             }

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::global::{self, BoxedSpan};
-use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer,
+};
 use opentelemetry::{Context, KeyValue};
 
 use super::draft::Draft;
@@ -43,13 +45,17 @@ pub struct OutgoingEvent<'a> {
 /// The publication of an event, from its sending until Kafka's answer: a span if spans are
 /// exported, and a step of the event's flow, each with the event's wait in the outbox.
 ///
-/// Dropping it ends it without an answer. It is not a span of `tracing`, whose registry would cost
-/// a relay more than the rest of the publication.
+/// Dropping it ends it without an answer, and forgets its step if the client has not accepted the
+/// record, which is then sent later, as another publication. It is not a span of `tracing`, whose
+/// registry would cost a relay more than the rest of the publication.
 #[derive(Debug)]
 pub struct Publication {
     span: Option<BoxedSpan>,
+    /// The span of the wait before, until the client has accepted the record.
+    wait: Option<Box<Wait>>,
     context: SpanContext,
     step: Option<Draft>,
+    is_accepted: bool,
 }
 
 impl Publication {
@@ -66,7 +72,13 @@ impl Publication {
             Some(span) => span.span_context().clone(),
             None => span_ids::child_of(event.created_in.and_then(TraceContext::span_context)),
         };
-        Self { span, context, step: event.step(steps) }
+        let wait = span.as_ref().and_then(|_| event.wait());
+        Self { span, wait, context, step: event.step(steps), is_accepted: false }
+    }
+
+    /// Returns whether it is a span or a step. Otherwise its end is of no consequence.
+    pub fn is_observed(&self) -> bool {
+        self.span.is_some() || self.step.is_some()
     }
 
     /// Returns the context for the record's headers.
@@ -74,17 +86,12 @@ impl Publication {
         TraceContext::of_span_context(&self.context)
     }
 
-    /// Exports the event's wait in the outbox, once the client has accepted the record.
-    pub fn accepted(&self, event: &OutgoingEvent<'_>) {
-        if self.span.is_some() {
-            event.export_wait();
+    /// Records that the client has accepted the record, and exports the event's wait in the outbox.
+    pub fn accepted(&mut self) {
+        self.is_accepted = true;
+        if let Some(wait) = self.wait.take() {
+            wait.export();
         }
-    }
-
-    /// Forgets the step of an event that the client had no room for. It will be sent later, as
-    /// another publication. With an exporter, the span of this one is exported without an outcome.
-    pub fn postponed(mut self) {
-        self.step = None;
     }
 
     /// Ends it with the position that Kafka has acknowledged.
@@ -108,6 +115,7 @@ impl Publication {
             span.record_error(error);
             span.set_status(Status::error(crate::error_chain(error)));
         }
+        self.is_accepted = true;
         if let Some(step) = &mut self.step {
             step.fail(error);
         }
@@ -117,9 +125,24 @@ impl Publication {
 impl Drop for Publication {
     /// Stores the step. The span ends when it is dropped.
     fn drop(&mut self) {
-        if let Some(step) = self.step.take() {
+        if let Some(step) = self.step.take().filter(|_| self.is_accepted) {
             step.finish(Some(&self.context.trace_id().to_string()));
         }
+    }
+}
+
+/// A span that is not begun yet.
+#[derive(Debug)]
+struct Wait {
+    span: SpanBuilder,
+    parent: Context,
+    ended: SystemTime,
+}
+
+impl Wait {
+    fn export(self) {
+        let tracer = global::tracer(crate::TRACER);
+        self.span.start_with_context(&tracer, &self.parent).end_with_timestamp(self.ended);
     }
 }
 
@@ -129,15 +152,16 @@ impl OutgoingEvent<'_> {
         self.created_in.map_or_else(Context::new, TraceContext::to_otel)
     }
 
-    fn export_wait(&self) {
+    /// Returns the span of the wait in the outbox. An event that no span has created has none.
+    fn wait(&self) -> Option<Box<Wait>> {
         let parent = self.parent();
-        if parent.span().span_context().is_valid() {
-            let tracer = global::tracer(crate::TRACER);
-            let ids = [("event_id", self.event_id), ("correlation_id", self.correlation_id)];
-            let wait = tracer.span_builder(WAIT).with_start_time(self.written.min(self.read));
-            let mut wait = wait.with_attributes(known(ids)).start_with_context(&tracer, &parent);
-            wait.end_with_timestamp(self.read);
+        if !parent.span().span_context().is_valid() {
+            return None;
         }
+        let ids = [("event_id", self.event_id), ("correlation_id", self.correlation_id)];
+        let span = SpanBuilder::from_name(WAIT).with_start_time(self.written.min(self.read));
+        let span = span.with_attributes(known(ids));
+        Some(Box::new(Wait { span, parent, ended: self.read }))
     }
 
     /// Begins the span of the publication, by the semantic conventions for messaging
@@ -234,7 +258,8 @@ mod tests {
     #[test]
     fn a_publication_is_a_step_with_its_wait_and_its_position() {
         let (steps, created_in) = (FlowSteps::new(9), created_in());
-        let publication = Publication::begin(&event(&created_in), &steps);
+        let mut publication = Publication::begin(&event(&created_in), &steps);
+        publication.accepted();
         assert_eq!(steps.waiting(), 0, "Kafka has not answered");
         publication.acknowledged(3, 17);
         let step = taken(&steps);
@@ -262,10 +287,10 @@ mod tests {
         global::set_tracer_provider(provider);
         let created_in = created_in();
         let event = event(&created_in);
-        let publication = Publication::new(&event, &FlowSteps::off(), true);
+        let mut publication = Publication::new(&event, &FlowSteps::off(), true);
         let hop = publication.trace_context();
         assert_eq!(hop.tracestate.as_deref(), Some("vendor=1"));
-        publication.accepted(&event);
+        publication.accepted();
         publication.refused(&io::Error::other("too large"), "too_large".into());
 
         let spans = exported.0.lock().expect("no panic");
@@ -289,8 +314,9 @@ mod tests {
         let refusal = io::Error::other("too large");
         Publication::begin(&event(&created_in), &steps).refused(&refusal, "too_large".into());
         assert_eq!(taken(&steps)["error"], "too large");
-        Publication::begin(&event(&created_in), &steps).postponed();
         drop(Publication::begin(&event(&created_in), &steps));
+        assert_eq!(steps.waiting(), 0, "it is sent later");
+        Publication::begin(&event(&created_in), &steps).accepted();
         let step = taken(&steps);
         assert_eq!((step.get("error"), step.get("offset")), (None, None));
     }
@@ -313,7 +339,9 @@ mod tests {
     fn an_event_without_a_correlation_id_is_no_step() {
         let (steps, created_in) = (FlowSteps::new(9), created_in());
         let event = OutgoingEvent { correlation_id: None, ..event(&created_in) };
-        Publication::begin(&event, &steps).acknowledged(0, 0);
+        let mut publication = Publication::begin(&event, &steps);
+        publication.accepted();
+        publication.acknowledged(0, 0);
         assert_eq!((steps.waiting(), steps.lost()), (0, 0));
     }
 }
