@@ -24,8 +24,10 @@ const KEPT: Duration = Duration::from_secs(30);
 
 /// Limits on the server, and planner settings. Postgres ends a session that is silent for longer,
 /// with its locks, so that a frozen relay can't keep its shards.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("idle_session_timeout", "5s"),
+    // A session that sends to a frozen relay is not idle. Linux only; elsewhere it has no effect.
+    ("tcp_user_timeout", "5s"),
     ("statement_timeout", "10s"),
     // A row to delete, or the table, may be locked; the relay does not wait for either.
     ("lock_timeout", "100ms"),
@@ -337,7 +339,7 @@ impl Shards {
 
 #[cfg(test)]
 mod tests {
-    use sandbox::testing::TestSpace;
+    use sandbox::testing::{TestSpace, eventually};
     use sqlx::PgPool;
 
     use super::*;
@@ -398,6 +400,32 @@ mod tests {
         assert_eq!(first.owned().len(), 16, "none of them is tried again soon");
         first.shared(|_| ShardLoad::Idle).await;
         assert_eq!(first.owned().len(), 8);
+    }
+
+    /// The locks of a relay that is frozen while the server sends rows to it end too.
+    #[tokio::test]
+    async fn a_session_ends_if_its_relay_does_not_take_what_it_has_asked_for() {
+        let space = TestSpace::new().await;
+        let options = database(&space).await;
+        let mut relay = Shards::connect(&options).await.unwrap();
+        relay.shared(|_| ShardLoad::Idle).await;
+        let large = "select repeat('x', 1000000) from generate_series(1, 500)";
+        let mut asking = std::pin::pin!(sqlx::query(large).fetch_all(relay.session()));
+        let asked = tokio::time::timeout(Duration::from_millis(10), &mut asking).await;
+        assert!(asked.is_err(), "there is more to send");
+        // Nothing reads from the connection from now on.
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        let ended = async || {
+            let locks: i64 = sqlx::query_scalar(
+                "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
+                 where datname = current_database() and locktype = 'advisory'",
+            )
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+            (locks == 0).then_some(())
+        };
+        eventually("its locks end", Duration::from_secs(30), ended).await;
     }
 
     #[tokio::test]

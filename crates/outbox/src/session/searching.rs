@@ -12,6 +12,7 @@ use crate::topic::TopicId;
 /// Time limit of a search, on the server and in this process. It may scan dead rows that a backup's
 /// snapshot keeps.
 const LIMIT: Duration = Duration::from_mins(5);
+/// Time limit of the server's other answers.
 const GRACE: Duration = Duration::from_secs(10);
 /// Minimum interval of searches for overlooked rows. Slow searches take at most a 50th of the time.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -84,8 +85,7 @@ impl Searcher {
         self.found = None;
         let (database, limit, session) = (self.database.clone(), self.limit, self.session.take());
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let found = pg::within(limit + GRACE, search(database, limit, session, shards, except));
-            match found.await {
+            match search(database, limit, session, shards, except).await {
                 Ok(found) => found,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -119,13 +119,19 @@ async fn search(
     shards: Vec<i16>,
     except: Vec<i64>,
 ) -> sqlx::Result<SearchResult> {
-    let mut session = match session {
-        Some(session) => session,
-        None => scan::connect(&database, &[]).await?,
+    // A connection that a firewall has forgotten does not answer. It is found out before the
+    // search, which takes long.
+    let answering = async {
+        let mut session = match session {
+            Some(session) => session,
+            None => scan::connect(&database, &[]).await?,
+        };
+        let limit = format!("{}ms", limit.as_millis());
+        pg::set_in_session(&mut session, &[("statement_timeout", limit)]).await?;
+        Ok(session)
     };
-    let limit = format!("{}ms", limit.as_millis());
-    pg::set_in_session(&mut session, &[("statement_timeout", limit)]).await?;
-    let heads = scan::heads(&mut session, &shards, &except).await?;
+    let mut session = pg::within(GRACE, answering).await?;
+    let heads = pg::within(limit + GRACE, scan::heads(&mut session, &shards, &except)).await?;
     Ok(SearchResult { session: Some(session), heads: Some(heads) })
 }
 
