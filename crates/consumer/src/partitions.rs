@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::time::Duration;
 
 use kafka::Record;
@@ -33,6 +33,9 @@ pub(crate) struct Partitions {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Number of threads that wait for the end of running messages. Without any, none is signalled,
+    /// which would cost a system call for each message.
+    waiting: usize,
     closed: bool,
     /// All partitions are stopped until they are resumed.
     stopped: bool,
@@ -217,8 +220,7 @@ impl Partitions {
             partition.revoked = true;
         }
         let running = |table: &mut Table| table.assigned.values().any(|it| it.running > 0);
-        let waited = self.idle.wait_timeout_while(table, within, running);
-        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut table, _) = self.wait_while(table, within, running);
         table.oldest_when_stopped = table.oldest();
         table.stopped = true;
         for partition in table.assigned.values_mut() {
@@ -290,6 +292,20 @@ impl Partitions {
         self.lock().of(ticket).is_some_and(|partition| !partition.revoked)
     }
 
+    /// Waits while a condition holds, which the end of a running message may change.
+    fn wait_while<'t>(
+        &'t self,
+        mut table: MutexGuard<'t, Table>,
+        within: Duration,
+        condition: impl FnMut(&mut Table) -> bool,
+    ) -> (MutexGuard<'t, Table>, WaitTimeoutResult) {
+        table.waiting += 1;
+        let waited = self.idle.wait_timeout_while(table, within, condition);
+        let (mut table, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        table.waiting -= 1;
+        (table, result)
+    }
+
     /// Starts a message. Returns `None` if its partition was revoked or all partitions are being
     /// closed: the next owner of the partition receives the message.
     pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<InProgress> {
@@ -341,16 +357,14 @@ impl Partitions {
         if table.assigned.get(key).is_none_or(|partition| partition.paused) {
             return true;
         }
-        let waited = self.idle.wait_timeout_while(table, within, is_more);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !self.wait_while(table, within, is_more).1.timed_out()
     }
 
     /// Waits for at most `within` until fewer than `bytes` bytes are held. Returns `false` after a
     /// timeout.
     pub(crate) fn await_less(&self, bytes: usize, within: Duration) -> bool {
         let is_more = |table: &mut Table| table.bytes() >= bytes;
-        let waited = self.idle.wait_timeout_while(self.lock(), within, is_more);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !self.wait_while(self.lock(), within, is_more).1.timed_out()
     }
 
     /// Releases partitions. Drops queued messages, and waits for running ones, together for at most
@@ -366,8 +380,7 @@ impl Partitions {
         let running = |table: &mut Table| {
             keys.iter().any(|key| table.assigned.get(key).is_some_and(|p| p.running > 0))
         };
-        let waited = self.idle.wait_timeout_while(table, within, running);
-        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut table, _) = self.wait_while(table, within, running);
         let give_up = |key: TopicPartition| {
             let mut partition = table.assigned.remove(&key);
             Revoked {
@@ -388,8 +401,7 @@ impl Partitions {
         let mut table = self.lock();
         table.closed = true;
         let running = |table: &mut Table| table.assigned.values().any(|p| p.running > 0);
-        let waited = self.idle.wait_timeout_while(table, within, running);
-        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut table, _) = self.wait_while(table, within, running);
         !running(&mut table)
     }
 
@@ -526,7 +538,11 @@ impl Drop for InProgress {
                 partition.finish(self.ticket.offset);
             }
         }
-        self.partitions.idle.notify_all();
+        let is_awaited = table.waiting > 0;
+        drop(table);
+        if is_awaited {
+            self.partitions.idle.notify_all();
+        }
     }
 }
 

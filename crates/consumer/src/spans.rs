@@ -119,8 +119,8 @@ pub(crate) fn of_batch(taken: &[Taken], group: &str) -> Span {
         messaging.batch.message_count = taken.len(),
         messaging.consumer.group.name = group,
     );
-    for context in taken.iter().filter_map(|it| TraceContext::of(&it.span)) {
-        context.link(&span);
+    for of_message in taken {
+        telemetry::link(&span, &of_message.span);
     }
     span
 }
