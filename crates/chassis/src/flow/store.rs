@@ -16,6 +16,9 @@ const MAX_FLOWS: i64 = 20;
 const MAX_STEPS: usize = 2_000;
 /// Maximum number of rows to search for an id, which may be that of a busy subject.
 const SEARCHED: i64 = 5_000;
+/// Maximum size of the rows that are read, in bytes; the latest are left out. A row has all steps
+/// of a flow that were written together, and an import may be one flow.
+const READ: i64 = 4 << 20;
 /// Age up to which steps are shown. Older ones may still be stored.
 const KEPT: &str = "1 day";
 
@@ -90,17 +93,26 @@ impl FlowStore {
         let most = usize::try_from(MAX_FLOWS).unwrap_or(usize::MAX);
         let are_too_many = flows.len() > most || *searched > SEARCHED;
         let correlation_ids: Vec<_> = flows.into_iter().map(|(id, _)| id).take(most).collect();
-        let rows: Vec<(String, String, String)> = sqlx::query_as(
-            "select correlation_id, instance, steps from flow_step
-             where keys && $1 and correlation_id = any($1) and at > clock_timestamp() - $2::interval
-             order by at limit $3",
+        let rows: Vec<StepRow> = sqlx::query_as(
+            "with searched as (
+                 select correlation_id, instance, steps, at from flow_step
+                 where keys && $1 and correlation_id = any($1) and at > clock_timestamp() - $2::interval
+                 order by at limit $3),
+             sized as (
+                 select *, sum(octet_length(steps)) over (order by at rows unbounded preceding) as read,
+                     count(*) over () as rows from searched)
+             select correlation_id, instance, steps, rows from sized
+             where read - octet_length(steps) < $4 order by at",
         )
         .bind(&correlation_ids)
         .bind(KEPT)
         .bind(SEARCHED)
+        .bind(READ)
         .fetch_all(pool)
         .await?;
-        let is_cut = are_too_many || i64::try_from(rows.len()).is_ok_and(|rows| rows == SEARCHED);
+        let matching = rows.first().map_or(0, |row| row.rows);
+        let are_all = i64::try_from(rows.len()).is_ok_and(|read| read == matching);
+        let is_cut = are_too_many || !are_all || matching == SEARCHED;
         let found = in_order(correlation_ids, &rows);
         Ok(FoundFlows { is_truncated: found.is_truncated || is_cut, ..found })
     }
@@ -128,9 +140,20 @@ impl FlowStore {
     }
 }
 
-fn in_order(correlation_ids: Vec<String>, rows: &[(String, String, String)]) -> FoundFlows {
+/// A row of the table.
+#[derive(Debug, Default, sqlx::FromRow)]
+struct StepRow {
+    correlation_id: String,
+    instance: String,
+    /// Steps as JSON, separated by commas.
+    steps: String,
+    /// Number of rows that match, including those that were not read.
+    rows: i64,
+}
+
+fn in_order(correlation_ids: Vec<String>, rows: &[StepRow]) -> FoundFlows {
     let mut steps = Vec::new();
-    for (correlation_id, instance, stored) in rows {
+    for StepRow { correlation_id, instance, steps: stored, .. } in rows {
         let read = serde_json::from_str::<Vec<Map<String, Value>>>(&format!("[{stored}]"));
         // Rows hold only what this program wrote; an unreadable one must not hide the others.
         for mut step in read.unwrap_or_default() {
@@ -180,9 +203,33 @@ fn rename_time(object: &mut Map<String, Value>, name: &str) {
 mod tests {
     use super::*;
 
+    fn row(steps: impl Into<String>) -> StepRow {
+        let (correlation_id, instance) = ("flow".to_owned(), "one".to_owned());
+        StepRow { correlation_id, instance, steps: steps.into(), rows: 1 }
+    }
+
+    #[tokio::test]
+    async fn of_a_flow_with_large_rows_only_the_first_are_read() {
+        let space = sandbox::testing::TestSpace::new().await;
+        let pool = PgPool::connect(space.database_url()).await.expect("a database");
+        let migration = include_str!("../../migrations/0003_flow_step.sql");
+        sqlx::raw_sql(migration).execute(&pool).await.expect("a table");
+        let size = usize::try_from(READ).expect("a size") / 4;
+        let insert = "insert into flow_step (slot, at, correlation_id, instance, keys, steps)
+             select 0, clock_timestamp() + n * interval '1 ms', 'import', 'i', array['import'],
+                 format('{\"at_us\":%s,\"name\":\"%s\"}', n, repeat('x', $1)) from generate_series(1, $2) n";
+        let store = FlowStore::new(FlowSteps::off(), pool.clone());
+        for (rows, read, is_truncated) in [(3, 3, false), (5, 4, true)] {
+            sqlx::raw_sql("truncate flow_step").execute(&pool).await.expect("no rows");
+            let insert = sqlx::query(insert).bind(i32::try_from(size).expect("a size")).bind(rows);
+            insert.execute(&pool).await.expect("rows");
+            let found = store.find(&pool, "import").await.expect("a flow");
+            assert_eq!((found.steps.len(), found.is_truncated), (read, is_truncated));
+        }
+    }
+
     #[test]
     fn steps_are_shown_in_the_order_of_their_begin() {
-        let row = |steps: &str| ("flow".to_owned(), "one".to_owned(), steps.to_owned());
         let rows = [
             row(r#"{"kind":"publish","at_us":1764120600123450,"duration_us":7}"#),
             row(
@@ -203,8 +250,7 @@ mod tests {
     fn the_wait_before_a_publication_is_a_step_of_its_own() {
         let publish = r#"{"kind":"publish","name":"send parcels","topic":"parcels","event_id":"e","offset":7,
             "at_us":9,"duration_us":2,"outbox_wait":{"at_us":1,"duration_us":8}}"#;
-        let rows = [("f".to_owned(), "i".to_owned(), publish.to_owned())];
-        let steps = in_order(Vec::new(), &rows).steps;
+        let steps = in_order(Vec::new(), &[row(publish)]).steps;
         let [wait, publish] = &steps[..] else { panic!("{steps:?}") };
         assert_eq!((&wait["kind"], &wait["duration_us"]), (&"outbox wait".into(), &8.into()));
         assert_eq!(wait["started_at"], "1970-01-01T00:00:00.000001Z");
@@ -217,8 +263,7 @@ mod tests {
     #[test]
     fn a_flow_of_too_many_steps_is_cut_at_its_end() {
         let steps = (0..=MAX_STEPS).map(|n| format!(r#"{{"at_us":{n}}}"#));
-        let rows = [("f".to_owned(), "i".to_owned(), steps.collect::<Vec<_>>().join(","))];
-        let found = in_order(Vec::new(), &rows);
+        let found = in_order(Vec::new(), &[row(steps.collect::<Vec<_>>().join(","))]);
         assert_eq!((found.steps.len(), found.is_truncated), (MAX_STEPS, true));
         assert_eq!(found.steps[0]["started_at"], "1970-01-01T00:00:00.000000Z");
     }
