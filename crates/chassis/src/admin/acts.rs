@@ -11,6 +11,7 @@ use sqlx::prelude::FromRow;
 use time::OffsetDateTime;
 
 use super::Admin;
+use super::concealed::conceal;
 use super::operator::Operator;
 use super::request::{Text, check_limit, default_limit};
 use crate::http::{Problem, Query};
@@ -107,9 +108,31 @@ fn not_recorded(error: &sqlx::Error) -> Problem {
         .with_header(header::RETRY_AFTER, "1")
 }
 
+/// How outcomes of acts that were not executed begin.
+const FAILED: &str = "failed: ";
+const REFUSED: &str = "refused: ";
+
 fn describe(problem: &Problem) -> String {
-    let what = if problem.status().is_server_error() { "failed" } else { "refused" };
-    format!("{what}: {}", problem.detail())
+    let what = if problem.status().is_server_error() { FAILED } else { REFUSED };
+    format!("{what}{}", problem.detail())
+}
+
+/// Conceals the filter by which an act has selected its objects.
+fn conceal_filter(target: &mut String) {
+    if let Some(begin) = target.find('{') {
+        let mut filter = target.split_off(begin);
+        conceal([&mut filter]);
+        target.push_str(&filter);
+    }
+}
+
+/// Conceals why an act was not executed.
+fn conceal_detail(outcome: &mut String) {
+    if let Some(what) = [FAILED, REFUSED].into_iter().find(|it| outcome.starts_with(it)) {
+        let mut detail = outcome.split_off(what.len());
+        conceal([&mut detail]);
+        outcome.push_str(&detail);
+    }
 }
 
 /// Returns the text without NUL, which Postgres can't store, cut to the maximum length.
@@ -149,8 +172,12 @@ struct ActsPage {
     next_cursor: Option<String>,
 }
 
+/// Listing requires no token. A refusal may quote what an operator has sent, such as a payload, and
+/// a filter what was searched for, with the number of matches as the outcome. So these require an
+/// operator's token.
 async fn list(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     Query(query): Query<ActsQuery>,
 ) -> Result<Body<ActsPage>, Problem> {
     let ActsQuery { by, limit, cursor } = query;
@@ -166,6 +193,12 @@ async fn list(
     let fit = usize::try_from(limit).unwrap_or(usize::MAX);
     let is_last = acts.len() <= fit;
     acts.truncate(fit);
+    if operator.is_none() {
+        for act in &mut acts {
+            act.outcome.as_mut().map(conceal_detail);
+            conceal_filter(&mut act.target);
+        }
+    }
     let next_cursor = acts.last().filter(|_| !is_last).map(|act| act.id.to_string());
     Ok(Body(ActsPage { acts, next_cursor }))
 }
@@ -193,5 +226,20 @@ mod tests {
         assert_eq!(storable(&"x".repeat(MAX_TEXT)), "x".repeat(MAX_TEXT));
         let cut = storable(&"é".repeat(MAX_TEXT));
         assert_eq!(cut, format!("{}…", "é".repeat(MAX_TEXT / 2)));
+    }
+
+    #[test]
+    fn why_an_act_was_refused_is_for_operators() {
+        let concealed = |outcome: &str| {
+            let mut outcome = outcome.to_owned();
+            conceal_detail(&mut outcome);
+            outcome
+        };
+        let refused = describe(&Problem::unprocessable("value: \"ada@example.com\" is no number"));
+        assert_eq!(concealed(&refused), "refused: (the operator's token shows it)");
+        assert_eq!(concealed("3 letters"), "3 letters");
+        let mut target = r#"billing: {"reason":"ada@example.com"}"#.to_owned();
+        conceal_filter(&mut target);
+        assert_eq!(target, "billing: (the operator's token shows it)");
     }
 }

@@ -31,10 +31,15 @@ impl Erasure {
     /// everywhere.
     fn checked(&self) -> Result<&str, Problem> {
         let address = self.customer_email.trim();
-        let is_address = address.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && domain.contains('.') && !domain.contains('@')
+        let parts = address.rsplit_once('@');
+        let is_address = parts.is_some_and(|(local, domain)| {
+            // Only a quoted local part may have spaces, or further signs.
+            let is_quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
+            let is_further = |it: char| it.is_whitespace() || ['@', '"'].contains(&it);
+            let is_plain = |text: &str| !text.is_empty() && !text.contains(is_further);
+            (is_quoted || is_plain(local)) && is_plain(domain)
         });
-        let is_text = !address.contains(|it: char| it.is_whitespace() || it.is_control());
+        let is_text = !address.contains(char::is_control);
         if is_address && is_text && address.len() <= MAX_ADDRESS {
             return Ok(address);
         }
@@ -73,11 +78,14 @@ mod tests {
     #[test]
     fn only_an_address_is_erased() {
         let long = format!("{}@example.com", "x".repeat(MAX_ADDRESS));
-        for text in ["", "a", "@", "a@", "@b.c", "a@b", "a@b@c.d", "a b@c.d", "a\0@c.d", &long] {
+        for text in ["", "a", "@", "a@", "@b.c", "\"\"@c.d", "a@b@c.d", "a b@c.d", "a\0@c.d", &long]
+        {
             let erasure = Erasure { customer_email: text.to_owned() };
             assert!(erasure.checked().is_err(), "{text}");
         }
-        let erasure = Erasure { customer_email: " ada@example.com ".to_owned() };
-        assert_eq!(erasure.checked().ok(), Some("ada@example.com"));
+        for text in ["ada@example.com", "a@localhost", r#""ada @ home"@example.com"#] {
+            let erasure = Erasure { customer_email: format!(" {text} ") };
+            assert_eq!(erasure.checked().ok(), Some(text));
+        }
     }
 }

@@ -8,6 +8,10 @@ use super::problem::Problem;
 /// Parses a body. Fails with 400 if it is not JSON, and with 422 that names the field if a field is
 /// unknown, missing or malformed.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Fields would be taken from an array by their positions.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::unprocessable("the body must be an object, not an array"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let decoded = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -103,6 +107,13 @@ mod tests {
     fn refused(body: &str) -> (StatusCode, String) {
         let problem = decode::<Parcel>(body.as_bytes()).expect_err(body);
         (problem.status(), problem.detail().to_owned())
+    }
+
+    #[test]
+    fn fields_are_not_taken_by_position() {
+        let refused = refused(r#" [[[1, 2]], "a note"]"#);
+        assert_eq!(refused.0, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.1, "the body must be an object, not an array");
     }
 
     #[test]
