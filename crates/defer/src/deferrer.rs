@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use opentelemetry::metrics::Meter;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Span;
@@ -73,6 +74,8 @@ struct Shared {
     instruments: Instruments,
     labels: Mutex<HashMap<&'static str, Arc<Label>>>,
     tracker: TaskTracker,
+    /// Requests whose handlers run. Their clients may have disconnected.
+    requests: TaskTracker,
     shutdown: CancellationToken,
     dropped: AtomicU64,
 }
@@ -98,6 +101,7 @@ impl Deferrer {
             instruments: Instruments::new(meter),
             labels: Mutex::default(),
             tracker: TaskTracker::new(),
+            requests: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             dropped: AtomicU64::new(0),
         };
@@ -110,12 +114,17 @@ impl Deferrer {
         Scope::new(self.clone())
     }
 
-    /// Waits for the tasks of all ended scopes for `at_most`, then drops the rest. Call it when no
-    /// more requests arrive. If the future is dropped, the tasks continue, and it may be called
-    /// again.
+    /// Waits for requests that are still handled and for the tasks of all ended scopes, together
+    /// for `at_most`, then drops the rest of the tasks. Call it when no more requests arrive. If
+    /// the future is dropped, the tasks continue, and it may be called again.
     pub async fn drain(&self, at_most: Duration) -> Drained {
+        self.shared.requests.close();
         self.shared.tracker.close();
-        if tokio::time::timeout(at_most, self.shared.tracker.wait()).await.is_err() {
+        let ended = async {
+            self.shared.requests.wait().await;
+            self.shared.tracker.wait().await;
+        };
+        if tokio::time::timeout(at_most, ended).await.is_err() {
             self.shared.shutdown.cancel();
             self.shared.tracker.wait().await;
         }
@@ -134,6 +143,14 @@ impl Deferrer {
 
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.shared.tracker.spawn(work);
+    }
+
+    /// Spawns the handling of a request.
+    pub(crate) fn handle<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.shared.requests.spawn(request)
     }
 
     /// Waits until no task runs.

@@ -78,7 +78,7 @@ where
         };
         // In a separate task, so that a disconnect does not cancel it, and its deferred tasks run.
         // The response is dropped then, which ends the scope as if it had been sent.
-        let call = tokio::spawn(call.in_current_span());
+        let call = self.deferrer.handle(call.in_current_span());
         Box::pin(async move {
             match call.await {
                 Ok(answered) => answered,

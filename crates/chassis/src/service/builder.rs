@@ -229,7 +229,8 @@ impl Service {
         self
     }
 
-    /// Adds a housekeeping task that runs at an interval. A failed run is logged.
+    /// Adds a housekeeping task that runs at an interval. A failed run is logged. At shutdown a run
+    /// is dropped between or within its statements.
     #[must_use]
     pub fn task<F>(
         self,
@@ -244,7 +245,8 @@ impl Service {
             let pool = parts.pool.clone();
             Ok(async move {
                 while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-                    if let Err(error) = task(pool.clone()).await {
+                    let done = shutdown.run_until_cancelled(task(pool.clone())).await;
+                    if let Some(Err(error)) = done {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
                             name,

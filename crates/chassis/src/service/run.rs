@@ -1,5 +1,5 @@
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +10,12 @@ use crate::config::Config;
 /// Settings whose file is reloaded when it changes, so that the setting is the file and not its
 /// current content.
 const WATCHED: [&str; 3] = ["TENANTS", "EVENT_SENDERS", "OPERATOR_TOKENS"];
+
+/// Time from the signal until the process has ended, except for half a second.
+const ENDED_AFTER: Duration = Duration::from_millis(9_500);
+/// Limits of the time for the last spans, which get what draining has left.
+const EXPORT_LEAST: Duration = Duration::from_millis(500);
+const EXPORT_MOST: Duration = Duration::from_secs(2);
 
 /// Runs a service's `main`: reads the configuration, runs the service until SIGTERM or Ctrl-C, and
 /// returns failure if it did not start or panicked. SIGHUP reloads the files of keys and operators.
@@ -38,15 +44,18 @@ pub fn main<C: Parser + AsRef<Config>>(
         if let Err(error) = &ended {
             tracing::error!(error = error as &dyn std::error::Error, "service failed");
         }
-        tracing.shutdown(Duration::from_secs(2)).await;
+        let used = ended.as_ref().map_or(Duration::ZERO, Instant::elapsed);
+        let left = ENDED_AFTER.saturating_sub(used);
+        tracing.shutdown(left.clamp(EXPORT_LEAST, EXPORT_MOST)).await;
         if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     });
     // A blocking call into librdkafka must not keep a drained process alive.
-    runtime.shutdown_timeout(Duration::from_millis(500));
+    runtime.shutdown_timeout(Duration::from_millis(300));
     code
 }
 
-async fn run(service: Service) -> Result<(), StartError> {
+/// Runs a service until it is told to end. Returns when it was told.
+async fn run(service: Service) -> Result<Instant, StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
@@ -61,7 +70,7 @@ async fn run(service: Service) -> Result<(), StartError> {
         running = service.start() => running?,
         signal = &mut asked_to_end => {
             tracing::info!(signal, "service stopped before it was ready");
-            return Ok(());
+            return Ok(Instant::now());
         }
     };
     let signal = loop {
@@ -71,8 +80,9 @@ async fn run(service: Service) -> Result<(), StartError> {
             _ = hangup.recv() => running.reload(),
         }
     };
+    let told = Instant::now();
     tracing::info!(signal, "service draining");
     let drained = running.shutdown().await;
     tracing::info!(drained, "service stopped");
-    signal.map(|_| ()).ok_or(StartError::Panicked)
+    signal.map(|_| told).ok_or(StartError::Panicked)
 }

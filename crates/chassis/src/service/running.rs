@@ -13,7 +13,7 @@ pub(super) const DRAIN_INTAKE: Duration = Duration::from_secs(6);
 /// Part of that time reserved for deferred tasks.
 const DRAIN_DEFERRED: Duration = Duration::from_millis(500);
 /// Time limit of the relay after that.
-const DRAIN_RELAY: Duration = Duration::from_secs(3);
+const DRAIN_RELAY: Duration = Duration::from_millis(2_500);
 
 /// A running service.
 #[derive(Debug)]

@@ -54,6 +54,27 @@ async fn a_handler_that_panics_skips_like_an_error() {
 }
 
 #[tokio::test]
+async fn a_drain_waits_for_a_request_whose_client_has_left() {
+    let (words, mut recorded) = words();
+    let house = House::new(move |defer| {
+        let words = words.clone();
+        async move {
+            words.record("began");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            defer.run("late", words.task("late"));
+            StatusCode::OK.into_response()
+        }
+    });
+    let house = house.await;
+    let mut connection = house.connect().await;
+    crate::house::send(&mut connection, "GET").await;
+    assert_eq!(recorded.next().await, "began");
+    drop(connection);
+    assert_eq!(house.drained().await, 0);
+    assert_eq!(recorded.rest(), ["late"]);
+}
+
+#[tokio::test]
 async fn of_a_name_the_last_one_runs_and_what_is_forgotten_does_not() {
     let (words, mut recorded) = words();
     let scope = deferrer(Options::default()).scope();
