@@ -98,16 +98,25 @@ async fn take(
         return Err(Problem::unprocessable(format!("no subscription handles {event_type}")));
     }
     let mut outcomes = BTreeMap::new();
-    let mut failed = None;
+    let mut failed: Option<Problem> = None;
     for feed in feeds {
         match feed.take(event.raw()).await {
             Ok(outcome) => {
                 outcomes.insert(feed.group().to_owned(), outcome.as_str());
             }
-            Err(failure) => failed = Some(refused(feed.group(), &failure)),
+            Err(failure) => {
+                let problem = refused(feed.group(), &failure);
+                failed = Some(graver(failed, problem));
+            }
         }
     }
     failed.map_or(Ok(Json(Taken { outcomes })), Err)
+}
+
+/// Returns the problem to report of several: a passing failure, after which the sender repeats the
+/// event, before a permanent one.
+fn graver(before: Option<Problem>, problem: Problem) -> Problem {
+    before.filter(|it| it.status().is_server_error()).unwrap_or(problem)
 }
 
 fn refused(group: &str, failure: &Failure) -> Problem {
@@ -125,5 +134,19 @@ fn refused(group: &str, failure: &Failure) -> Problem {
             ),
         )
         .with_header(header::RETRY_AFTER, "1"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passing_failure_is_reported_before_a_permanent_one() {
+        let permanent = || Problem::unprocessable("it has no sequence");
+        let passing = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", "x");
+        assert_eq!(graver(Some(passing()), permanent()).status(), 503);
+        assert_eq!(graver(Some(permanent()), passing()).status(), 503);
+        assert_eq!(graver(None, permanent()).status(), 422);
     }
 }
