@@ -168,6 +168,9 @@ fn flow_headers(FlowId(flow): &FlowId) -> HeaderMap {
     set("x-correlation-id", flow);
     if let Some(context) = TraceContext::current() {
         set("traceparent", &context.traceparent);
+        if let Some(tracestate) = &context.tracestate {
+            set("tracestate", tracestate);
+        }
     }
     headers
 }

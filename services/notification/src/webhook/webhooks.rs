@@ -71,6 +71,10 @@ pub(crate) async fn check(text: &str, guard: &Guard) -> Result<Url, BadUrl> {
         return Err(BadUrl::TooLong);
     }
     let url = Url::parse(text).map_err(|error| BadUrl::Malformed(error.to_string()))?;
+    // Other characters than ASCII are longer in the URL, which is what is stored.
+    if url.as_str().len() > MAX_URL_BYTES {
+        return Err(BadUrl::TooLong);
+    }
     if !guard.permits_scheme(&url) {
         return Err(BadUrl::Scheme);
     }

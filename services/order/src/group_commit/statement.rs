@@ -92,10 +92,14 @@ impl RunningStatement {
 
     async fn work(&mut self) {
         self.has_begun = true;
-        match timeout(ACQUIRE, self.state.pool.acquire()).await {
+        let mut acquiring = Box::pin(self.state.pool.acquire());
+        match timeout(ACQUIRE, &mut acquiring).await {
             Ok(Ok(connection)) => self.write(connection).await,
+            // If the future were dropped, so would be a connection that takes longer to open, and
+            // each attempt would begin again. It goes to the pool when it is open.
+            Err(_) => _ = tokio::spawn(async move { acquiring.await.map(drop) }),
             // Each waiting change has its own time limit, counted from its arrival.
-            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => {}
+            Ok(Err(sqlx::Error::PoolTimedOut)) => {}
             Ok(Err(sqlx::Error::PoolClosed)) => {
                 let waiting = self.state.queue().clear(self.kind);
                 fail_all(waiting, sqlx::Error::PoolClosed);

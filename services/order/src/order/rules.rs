@@ -119,10 +119,11 @@ pub(super) fn check_currency(code: &str, violations: &mut Vec<Violation>) {
 pub(super) fn check_email(text: &str, violations: &mut Vec<Violation>) {
     let plain = text.len() <= MAX_EMAIL_BYTES && !text.chars().any(char::is_control);
     let options = Options::default().without_display_text();
-    if !plain
-        || EmailAddress::parse_with_options(text, options).is_err()
-        || !fits_schema_format(text)
-    {
+    // The parser takes ` <ada@example.com>` for an address with an empty display name, which no
+    // mail server takes.
+    let is_bare = EmailAddress::parse_with_options(text, options)
+        .is_ok_and(|it| it.local_part().len() + "@".len() + it.domain().len() == text.len());
+    if !plain || !is_bare || !fits_schema_format(text) {
         violations.push(Violation::CustomerEmail);
     }
 }

@@ -110,6 +110,7 @@ fn an_address_is_one_that_mail_and_schema_take() {
         "ada@exam\0ple.com",
         "Ada <ada@example.com>",
         "<ada@example.com>",
+        " <ada@example.com>",
         "ada@-example-.com",
         "ada@example..com",
         "ädå@example.com",
