@@ -73,7 +73,8 @@ fn is_ours(record: &Record) -> bool {
 }
 
 /// Checks that every order has exactly one event of its creation and, if they apply, one each of
-/// its completion, cancellation, invoice and credit note. Copies with the same id count once.
+/// its completion, cancellation, invoice and credit note, and an event of each of its versions.
+/// Copies with the same id count once.
 fn one_event_id(books: &Books) -> Objections {
     let those = |wanted: fn(&OrderRow) -> bool| {
         books.orders.iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect::<Vec<_>>()
@@ -94,7 +95,29 @@ fn one_event_id(books: &Books) -> Objections {
         };
         wrong.map(objection).collect::<Vec<_>>()
     };
-    each.into_iter().flat_map(objections).collect()
+    each.into_iter().flat_map(objections).chain(versions_without_event(books)).collect()
+}
+
+/// Each change of an order takes the next version and has an event.
+fn versions_without_event(books: &Books) -> Objections {
+    let mut told: HashMap<Uuid, BTreeSet<i64>> = HashMap::new();
+    for record in ORDER_TOPICS.iter().flat_map(|topic| books.of(topic)).filter(|it| is_ours(it)) {
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        let key = key.and_then(|key| key.parse::<Uuid>().ok());
+        let version = record.text_header("ce_sequence").and_then(|text| text.parse().ok());
+        if let (Some(key), Some(version)) = (key, version) {
+            told.entry(key).or_default().insert(version);
+        }
+    }
+    let none = BTreeSet::new();
+    let objections = books.orders.iter().filter_map(|(order, row)| {
+        let told = told.get(order).unwrap_or(&none);
+        let missing: Vec<_> = (1..=row.version).filter(|version| !told.contains(version)).collect();
+        (!missing.is_empty()).then(|| {
+            format!("{order} ({}) has no event of its versions {missing:?}", age_rank(books, order))
+        })
+    });
+    objections.collect()
 }
 
 /// Describes the age of an order among all orders. Ids are UUIDv7, so they sort by time; lost

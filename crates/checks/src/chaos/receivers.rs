@@ -100,6 +100,11 @@ impl Receivers {
         by_id
     }
 
+    /// Returns the number of requests for webhooks that were not answered with 2xx.
+    pub(crate) fn failed_webhooks(&self) -> u32 {
+        self.webhooks().values().map(|it| it.failed).sum()
+    }
+
     /// Returns the number of webhooks that wait for an answer, or were never answered.
     pub(crate) fn unanswered_webhooks(&self) -> usize {
         self.target.received().iter().filter(|request| request.status.is_none()).count()

@@ -63,8 +63,8 @@ async fn letters_to_copy(scene: &Scene) -> Result<i64, Error> {
     Ok(left.fetch_one(&mut billing).await?)
 }
 
-/// Waits until notification has no unfinished job. Returns the number of unfinished jobs if none of
-/// them has ended for a while.
+/// Waits until notification has no unfinished job. Returns the number of unfinished jobs if few are
+/// left at the end of the time, or if of a backlog none has ended for a while.
 pub(crate) async fn stuck_sends(scene: &Scene) -> Option<i64> {
     let began = Instant::now();
     let (mut fewest, mut since) = (jobs_left(scene).await.unwrap_or(i64::MAX), began);
@@ -77,7 +77,7 @@ pub(crate) async fn stuck_sends(scene: &Scene) -> Option<i64> {
         }
         sleep(Duration::from_millis(200)).await;
     }
-    (since.elapsed() >= NEXT_JOB.min(limit(fewest))).then_some(fewest)
+    (fewest <= BACKLOG || since.elapsed() >= NEXT_JOB).then_some(fewest)
 }
 
 /// Returns the number of e-mails and webhooks that are to be sent, without failed ones.

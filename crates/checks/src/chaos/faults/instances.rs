@@ -51,6 +51,7 @@ pub(crate) async fn billing_frozen(scene: &mut Scene) -> Evidence {
     scene.billing.process.pause();
     // The session lasts 10 s, an idle transaction 15 s.
     sleep(Duration::from_secs(20)).await;
+    members(scene, 1).await?;
     let shared = other.metric(CONSUMED, "").await;
     scene.orders(50).await?;
     let alone = other.metric(CONSUMED, "").await - shared;

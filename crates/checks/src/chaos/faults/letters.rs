@@ -70,7 +70,13 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Evidence {
         if done["by"] != by {
             return Err(format!("{by} is not recorded as the requester of {done}").into());
         }
-        processed += done["outcomes"]["processed"].as_i64().unwrap_or_default();
+        let number = |it: &Value| it.as_i64().unwrap_or_default();
+        let settled: i64 =
+            done["outcomes"].as_object().into_iter().flat_map(|it| it.values()).map(number).sum();
+        if settled != number(&done["selected"]) {
+            return Err(format!("{settled} letters were settled of {done}").into());
+        }
+        processed += number(&done["outcomes"]["processed"]);
     }
     scene.healed();
     scene.orders(AFTERWARDS).await?;

@@ -18,19 +18,22 @@ const MAIL_STILL_HANGS: Duration = Duration::from_secs(26);
 
 pub(crate) async fn receivers_fail(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
+    let before = scene.receivers.failed_webhooks();
     scene.receivers.refuse();
     scene.orders(BEFORE).await?;
-    let refused = async || scene.receivers.mail.refused() > 0;
+    let refused =
+        async || scene.receivers.mail.refused() > 0 && scene.receivers.failed_webhooks() > before;
     let refused = soon(refused).await;
     scene.receivers.hang();
     sleep(TARGET_HANGS).await;
+    let unanswered = scene.receivers.unanswered_webhooks();
     scene.receivers.heal_target();
     sleep(MAIL_STILL_HANGS).await;
     let abandoned = scene.receivers.mail.abandoned();
     scene.receivers.heal();
     scene.healed();
-    if !refused || abandoned == 0 {
-        return Err("the mail server got nothing to refuse, or nothing to leave unanswered".into());
+    if !refused || abandoned == 0 || unanswered == 0 {
+        return Err("a receiver got nothing to refuse, or nothing to leave unanswered".into());
     }
     scene.orders(AFTERWARDS).await?;
     let refused = scene.receivers.mail.refused();
