@@ -1,11 +1,13 @@
 use std::{
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
+
+use nix::unistd::geteuid;
 
 use crate::{Error, error::OperationContext};
 
@@ -72,7 +74,9 @@ impl Drop for TempFolder {
 fn sweep(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
+        // Another user may have put a pipe into a folder of such a name, and opening it would wait.
+        let is_own = entry.metadata().is_ok_and(|it| it.uid() == geteuid().as_raw());
+        let is_ours = is_own && entry.file_name().to_str().is_some_and(|it| it.starts_with(prefix));
         if is_ours && File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
         {
             let _ = fs::remove_dir_all(entry.path());
