@@ -9,8 +9,8 @@ use crate::lag::{GroupLag, LAG_THRESHOLD, Lag};
 use crate::plain::{count, plain};
 
 /// Returns the line of the lag as measured from Kafka, which includes services that are down. A
-/// group is not well if an alert on lag would fire. If Kafka does not answer, shows the lag that
-/// the services have measured.
+/// group is not well if the condition of an alert on lag holds. If Kafka does not answer, shows the
+/// lag that the services have measured.
 pub(super) fn line(snapshot: &Snapshot) -> StatusLine {
     let lag = by_group(snapshot);
     let troubles: Vec<_> = match &snapshot.lag {

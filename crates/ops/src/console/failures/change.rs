@@ -134,14 +134,15 @@ impl Found {
         for status in statuses.iter().filter(chosen) {
             let filter = Filter { status: Some(*status), ..filter.clone() };
             let mut cursor = None;
-            while found.letters < most {
+            // The first page of each status has its newest letter.
+            loop {
                 let letters = client.letters(Some(group), &filter).of_page(most.min(PAGE));
                 let (page, next) = letters.starting_at(cursor).page_and_cursor().await?;
                 let died = page.iter().filter_map(|it| moment::parse(&it.died_at));
                 found.newest = found.newest.max(died.max());
                 found.letters += page.len();
                 cursor = next;
-                if cursor.is_none() {
+                if cursor.is_none() || found.letters >= most {
                     break;
                 }
             }
