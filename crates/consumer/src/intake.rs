@@ -356,7 +356,7 @@ impl Intake {
 
     fn resume(&mut self) -> KafkaResult<()> {
         if self.scan.take().is_some() {
-            // Dropping the scan tells its requester that there is no message to probe.
+            // If the scan is dropped, its requester learns that there is nothing to probe.
             self.seek_back(self.partitions.all())?;
         }
         set_paused(&self.consumer, &self.partitions.resume_all(), false);

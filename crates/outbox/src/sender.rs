@@ -85,7 +85,7 @@ pub(crate) struct Sender {
     steps: FlowSteps,
 }
 
-/// What a row needs to be passed to the producer, made while other rows arrive.
+/// The headers and the publication of a row, prepared while other rows arrive.
 pub(crate) struct Outgoing {
     headers: OwnedHeaders,
     publication: Publication,

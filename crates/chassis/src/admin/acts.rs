@@ -235,7 +235,8 @@ mod tests {
             conceal_detail(&mut outcome);
             outcome
         };
-        let refused = describe(&Problem::unprocessable("value: \"ada@example.com\" is no number"));
+        let refused =
+            describe(&Problem::unprocessable("value: \"ada@example.com\" is not a number"));
         assert_eq!(concealed(&refused), "refused: (the operator's token shows it)");
         assert_eq!(concealed("3 letters"), "3 letters");
         let mut target = r#"billing: {"reason":"ada@example.com"}"#.to_owned();

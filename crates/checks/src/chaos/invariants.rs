@@ -59,13 +59,16 @@ fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
 fn ids_by_key<'a>(books: &'a Books, topic: &str) -> HashMap<Uuid, BTreeSet<&'a str>> {
     let mut ids: HashMap<_, BTreeSet<_>> = HashMap::new();
     for record in books.of(topic).iter().filter(|record| is_ours(record)) {
-        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-        let key = key.and_then(|key| key.parse::<Uuid>().ok());
-        if let (Some(key), Some(id)) = (key, record.text_header("ce_id")) {
+        if let (Some(key), Some(id)) = (key_of(record), record.text_header("ce_id")) {
             ids.entry(key).or_default().insert(id);
         }
     }
     ids
+}
+
+/// Returns the key of a record, if it is an id.
+fn key_of(record: &Record) -> Option<Uuid> {
+    std::str::from_utf8(record.key.as_deref()?).ok()?.parse().ok()
 }
 
 fn is_ours(record: &Record) -> bool {
@@ -102,10 +105,8 @@ fn one_event_id(books: &Books) -> Objections {
 fn versions_without_event(books: &Books) -> Objections {
     let mut told: HashMap<Uuid, BTreeSet<i64>> = HashMap::new();
     for record in ORDER_TOPICS.iter().flat_map(|topic| books.of(topic)).filter(|it| is_ours(it)) {
-        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-        let key = key.and_then(|key| key.parse::<Uuid>().ok());
         let version = record.text_header("ce_sequence").and_then(|text| text.parse().ok());
-        if let (Some(key), Some(version)) = (key, version) {
+        if let (Some(key), Some(version)) = (key_of(record), version) {
             told.entry(key).or_default().insert(version);
         }
     }

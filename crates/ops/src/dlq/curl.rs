@@ -31,7 +31,7 @@ pub(super) fn command(letter: &Letter, service: &str) -> Result<String, Error> {
                 headers.push(format!("ce-{attribute}: {value}"));
             }
             None => lines.push(format!(
-                "# left out, since it is no attribute: {}",
+                "# left out, not the name or text of an attribute: {}",
                 crate::plain::plain(name)
             )),
         }
