@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use opentelemetry::metrics::Meter;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Span;
 
 use crate::instruments::Instruments;
@@ -74,7 +74,7 @@ struct Shared {
     instruments: Instruments,
     labels: Mutex<HashMap<&'static str, Arc<Label>>>,
     tracker: TaskTracker,
-    /// Requests whose handlers run. Their clients may have disconnected.
+    /// Requests whose responses have not been sent. Their clients may have disconnected.
     requests: TaskTracker,
     shutdown: CancellationToken,
     dropped: AtomicU64,
@@ -114,9 +114,9 @@ impl Deferrer {
         Scope::new(self.clone())
     }
 
-    /// Waits for requests that are still handled and for the tasks of all ended scopes, together
-    /// for `at_most`, then drops the rest of the tasks. Call it when no more requests arrive. If
-    /// the future is dropped, the tasks continue, and it may be called again.
+    /// Waits for requests whose responses have not been sent and for the tasks of all ended scopes,
+    /// together for `at_most`, then drops the rest of the tasks. Call it when no more requests
+    /// arrive. If the future is dropped, the tasks continue, and it may be called again.
     pub async fn drain(&self, at_most: Duration) -> Drained {
         self.shared.requests.close();
         self.shared.tracker.close();
@@ -145,12 +145,9 @@ impl Deferrer {
         self.shared.tracker.spawn(work);
     }
 
-    /// Spawns the handling of a request.
-    pub(crate) fn handle<T: Send + 'static>(
-        &self,
-        request: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.shared.requests.spawn(request)
+    /// Registers a request. A drain waits for it until the token is dropped.
+    pub(crate) fn awaited(&self) -> TaskTrackerToken {
+        self.shared.requests.token()
     }
 
     /// Waits until no task runs.

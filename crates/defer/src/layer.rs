@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument;
@@ -68,17 +69,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
-        let scope = self.deferrer.scope();
-        request.extensions_mut().insert(scope.defer());
+        let open = Open { scope: self.deferrer.scope(), _awaited: self.deferrer.awaited() };
+        request.extensions_mut().insert(open.scope.defer());
         let answered = self.inner.call(request);
         let call = async move {
             let response = answered.await?;
             let how = how(response.status());
-            Ok(response.map(|body| DeferBody { body, scope: Some((scope, how)) }))
+            Ok(response.map(|body| DeferBody { body, open: Some((open, how)) }))
         };
         // In a separate task, so that a disconnect does not cancel it, and its deferred tasks run.
         // The response is dropped then, which ends the scope as if it had been sent.
-        let call = self.deferrer.handle(call.in_current_span());
+        let call = tokio::spawn(call.in_current_span());
         Box::pin(async move {
             match call.await {
                 Ok(answered) => answered,
@@ -96,19 +97,27 @@ fn how(status: StatusCode) -> Ended {
     if status.is_client_error() || status.is_server_error() { Ended::Badly } else { Ended::Well }
 }
 
+/// A request until its scope has ended. Fields are dropped in this order, so a drain that no longer
+/// waits for the request sees its tasks.
+#[derive(Debug)]
+struct Open {
+    scope: Scope,
+    _awaited: TaskTrackerToken,
+}
+
 /// A body that ends its scope when the server drops it: after its last byte, also if it is empty,
 /// or when the client has disconnected.
 #[derive(Debug)]
 pub struct DeferBody<B> {
     body: B,
-    scope: Option<(Scope, Ended)>,
+    open: Option<(Open, Ended)>,
 }
 
 impl<B> Drop for DeferBody<B> {
     fn drop(&mut self) {
         // Not at the end of the stream, when the server has not flushed it yet.
-        if let Some((scope, how)) = self.scope.take() {
-            scope.end(how);
+        if let Some((open, how)) = self.open.take() {
+            open.scope.end(how);
         }
     }
 }

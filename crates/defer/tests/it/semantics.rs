@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use axum::response::IntoResponse;
-use defer::{Ended, Options, immediate};
+use axum::routing::get;
+use defer::{Defer, DeferLayer, Ended, Options, immediate};
+use futures::FutureExt;
+use tower_service::Service;
 
-use crate::house::{House, deferrer, words};
+use crate::house::{House, PATIENCE, deferrer, words};
 
 #[tokio::test]
 async fn an_error_skips_tasks_but_those_that_run_always() {
@@ -72,6 +77,23 @@ async fn a_drain_waits_for_a_request_whose_client_has_left() {
     drop(connection);
     assert_eq!(house.drained().await, 0);
     assert_eq!(recorded.rest(), ["late"]);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_response_that_is_not_yet_sent() {
+    let (words, mut recorded) = words();
+    let deferrer = deferrer(Options::default());
+    let handler = move |defer: Defer| {
+        defer.run("after the response", words.task("after the response"));
+        async { StatusCode::OK }
+    };
+    let mut app = Router::new().route("/", get(handler)).layer(DeferLayer::new(deferrer.clone()));
+    let response = app.call(Request::new(Body::empty())).await.unwrap();
+    let mut drained = Box::pin(deferrer.drain(PATIENCE));
+    assert_eq!(drained.as_mut().now_or_never(), None);
+    drop(response);
+    assert_eq!(drained.await.dropped, 0);
+    assert_eq!(recorded.rest(), ["after the response"]);
 }
 
 #[tokio::test]
@@ -168,7 +190,7 @@ async fn held_tasks_run_only_if_the_transaction_committed() {
     defer.run("mail", words.task("replaced")).named("mail");
     committed.committed();
     scope.end(Ended::Well);
-    deferrer.drain(crate::house::PATIENCE).await;
+    deferrer.drain(PATIENCE).await;
     assert_eq!(recorded.rest(), ["committed"]);
 }
 
@@ -186,7 +208,7 @@ async fn an_inner_scope_does_not_drain_the_outer_one() {
     outer.defer().run("always", words.task("always")).always();
     drop(outer);
     assert_eq!(recorded.next().await, "always");
-    deferrer.drain(crate::house::PATIENCE).await;
+    deferrer.drain(PATIENCE).await;
     assert!(recorded.rest().is_empty());
 }
 
