@@ -42,7 +42,10 @@ pub fn free() -> io::Result<u16> {
 
 /// Returns a free port for a server that is stopped and started again on it. It is below 32768,
 /// where Linux and macOS take no ports for outgoing connections, so it stays free meanwhile.
-pub(crate) fn lasting() -> io::Result<u16> {
+///
+/// # Errors
+/// Fails if no port can be bound.
+pub fn lasting() -> io::Result<u16> {
     for _ in 0..1_000 {
         let port = fastrand::u16(20_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok()

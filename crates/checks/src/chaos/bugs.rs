@@ -73,6 +73,8 @@ pub(crate) const BUGS: &[Bug] = &[
     under("statement-kills-backend", "unavailable-counted", "only_poison_is_dead"),
     under("notification-killed-sending", "job-acknowledged-before-it-ran", "every_email_sent"),
     under("receivers-fail", "webhook-delivered-on-500", "every_webhook_delivered"),
+    under("billing-killed-before-commit", "update-not-published", "one_event_id"),
+    under("postgres-restarted", "outage-blames-the-caller", "no_request_failed"),
     under("orders-cancelled", "cancellation-awaits-completion", "one_credit_note"),
     tested(
         "orderflow-billing",

@@ -38,6 +38,8 @@ struct Shared {
     /// `true` if a third of the orders is cancelled.
     cancels: bool,
     placed: Mutex<Vec<Placed>>,
+    /// Requests that were rejected with a 4xx, or given up.
+    failed: Mutex<Vec<String>>,
 }
 
 /// Workers that place orders until they are stopped.
@@ -51,14 +53,23 @@ impl Load {
     /// Starts the workers against the order service on a port. With `cancels` they cancel a third
     /// of their orders.
     pub(crate) fn start(port: u16, cancels: bool) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             port: port.into(),
-            running: true.into(),
+            running: false.into(),
             cancels,
             placed: Mutex::default(),
-        });
-        let worker = |_| tokio::spawn(work(Arc::clone(&shared)));
-        Self { workers: (0..WORKERS).map(worker).collect(), shared }
+            failed: Mutex::default(),
+        };
+        let mut load = Self { shared: Arc::new(shared), workers: Vec::new() };
+        load.resume();
+        load
+    }
+
+    /// Starts the workers again after [`Self::stop`].
+    pub(crate) fn resume(&mut self) {
+        self.shared.running.store(true, Ordering::SeqCst);
+        let worker = |_| tokio::spawn(work(Arc::clone(&self.shared)));
+        self.workers = (0..WORKERS).map(worker).collect();
     }
 
     /// Directs all further requests, retries included, to another instance.
@@ -69,6 +80,12 @@ impl Load {
     /// Returns the number of orders that were accepted so far.
     pub(crate) fn taken(&self) -> usize {
         self.shared.placed().len()
+    }
+
+    /// Returns the requests that were rejected with a 4xx, or given up: all of them are valid, and
+    /// no fault lasts so long.
+    pub(crate) fn failed(&self) -> Vec<String> {
+        self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets the workers finish their orders. Returns all accepted orders.
@@ -90,11 +107,12 @@ impl Shared {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Repeats a request until it succeeds, is rejected with a 4xx other than 409, or the client
-    /// gives up.
+    /// Repeats a request until it succeeds, is rejected with a 4xx that a repetition can't change,
+    /// or the client gives up.
     async fn until_done(&self, method: Method, path: &str, body: Option<Value>) -> Option<Value> {
         let key = Uuid::new_v4().to_string();
         let began = Instant::now();
+        let mut last = String::from("it was never sent");
         while began.elapsed() < PATIENCE {
             let url = format!("http://127.0.0.1:{}{path}", self.port.load(Ordering::SeqCst));
             let mut request = CLIENT.request(method.clone(), url).bearer_auth("demo-acme");
@@ -102,20 +120,26 @@ impl Shared {
             if let Some(body) = &body {
                 request = request.json(body);
             }
-            if let Ok(answer) = request.send().await {
-                let status = answer.status();
-                if status.is_success() {
-                    // A truncated body is requested again, since the client did not receive the
-                    // whole answer.
-                    if let Ok(body) = answer.json().await {
-                        return Some(body);
+            match request.send().await {
+                // A truncated body is requested again, since the client did not receive the whole
+                // answer.
+                Ok(answer) if answer.status().is_success() => match answer.json().await {
+                    Ok(body) => return Some(body),
+                    Err(error) => last = error.to_string(),
+                },
+                Ok(answer) => {
+                    last = answer.status().to_string();
+                    if is_final(answer.status()) {
+                        break;
                     }
-                } else if status.is_client_error() && status != StatusCode::CONFLICT {
-                    return None;
                 }
+                Err(error) => last = error.to_string(),
             }
             sleep(Duration::from_millis(100)).await;
         }
+        let took = began.elapsed();
+        let failed = format!("{method} {path} failed after {took:.1?}, at last with: {last}");
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
         None
     }
 
@@ -151,6 +175,13 @@ impl Shared {
         }
         self.until_done(Method::POST, &format!("/orders/{id}/complete"), None).await.is_some()
     }
+}
+
+/// Returns `true` if a repetition gets the same answer. A conflict is the request itself, still in
+/// progress, and a frozen service may read a request too late.
+fn is_final(status: StatusCode) -> bool {
+    let may_pass = [StatusCode::CONFLICT, StatusCode::REQUEST_TIMEOUT].contains(&status);
+    status.is_client_error() && !may_pass
 }
 
 async fn work(shared: Arc<Shared>) {

@@ -18,35 +18,6 @@ const DELAY: std::ops::Range<u64> = 500..1_500;
 const WAITING: usize = 64;
 const BUFFER: usize = 64 * 1024;
 
-/// The listening side. It is opened before the broker's port is known, since the broker has to
-/// advertise its address.
-#[derive(Debug)]
-pub(crate) struct Entrance {
-    listener: TcpListener,
-    port: u16,
-}
-
-impl Entrance {
-    /// Listens on a free port.
-    pub(crate) async fn open() -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let port = listener.local_addr()?.port();
-        Ok(Self { listener, port })
-    }
-
-    /// Returns the address that clients connect to.
-    pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Forwards connections to a port from now on.
-    pub(crate) fn lead_to(self, port: u16) -> Proxy {
-        let delays = Arc::new(Delays::default());
-        let accepting = tokio::spawn(accept(self.listener, port, Arc::clone(&delays)));
-        Proxy { delays, accepting }
-    }
-}
-
 /// Whether answers are delayed, and how many were.
 #[derive(Debug, Default)]
 struct Delays {
@@ -68,11 +39,26 @@ impl Delays {
 /// The proxy. It accepts no more connections when dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
+    address: String,
     delays: Arc<Delays>,
     accepting: JoinHandle<()>,
 }
 
 impl Proxy {
+    /// Forwards connections from a free port to the broker's from now on, also before that listens.
+    pub(crate) async fn start(broker: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?.to_string();
+        let delays = Arc::new(Delays::default());
+        let accepting = tokio::spawn(accept(listener, broker, Arc::clone(&delays)));
+        Ok(Self { address, delays, accepting })
+    }
+
+    /// Returns the address that clients connect to, and the broker has to advertise.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Starts or stops delaying answers.
     pub(crate) fn set_slow(&self, slow: bool) {
         self.delays.slow.store(slow, Ordering::SeqCst);

@@ -100,9 +100,17 @@ impl Receivers {
         by_id
     }
 
-    /// Returns the number of requests for webhooks that were not answered with 2xx.
-    pub(crate) fn failed_webhooks(&self) -> u32 {
-        self.webhooks().values().map(|it| it.failed).sum()
+    /// Returns the number of requests for webhooks that have arrived.
+    pub(crate) fn webhook_requests(&self) -> usize {
+        self.target.received().len()
+    }
+
+    /// Returns the number of requests after the first `earlier` ones that were answered other than
+    /// with 2xx.
+    pub(crate) fn refused_webhooks(&self, earlier: usize) -> usize {
+        let is_refusal = |status| !(200..=299).contains(&status);
+        let received = self.target.received();
+        received.iter().skip(earlier).filter(|it| it.status.is_some_and(is_refusal)).count()
     }
 
     /// Returns the number of webhooks that wait for an answer, or were never answered.

@@ -55,6 +55,8 @@ impl Scene {
     /// Starts the services, order and billing with the fault's settings, and starts the load once
     /// billing consumes.
     pub(crate) async fn set(system: System, fault: &Fault) -> Result<Self, Error> {
+        // Before ports are chosen that are free at that moment.
+        let receivers = Receivers::start().await?;
         // One after the other, so that the existing topics do not depend on which service starts
         // first.
         let (of_notification, of_analytics) = (Ports::free()?, Ports::free()?);
@@ -67,7 +69,6 @@ impl Scene {
         ];
         let order = system.order(&[fault.order, &downstream].concat()).await?;
         let billing = system.billing(fault.billing).await?;
-        let receivers = Receivers::start().await?;
         let to_receivers = receivers.environment();
         let to_receivers = to_receivers.each_ref().map(|(name, value)| (*name, value.as_str()));
         let notification = system.instance("notification", of_notification, &to_receivers).await?;

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::Error;
 use super::letters;
-use super::proxy::{Entrance, Proxy};
+use super::proxy::Proxy;
 use super::releases::Releases;
 use super::small_disk::SmallDisk;
 
@@ -62,13 +62,17 @@ impl System {
         let kafka_cluster = setup == Setup::KafkaCluster;
         let mut servers = ServersOptions { kafka_cluster, ..ServersOptions::default() };
         let programs = releases.as_ref().map_or(programs, Releases::programs);
-        let mut entrance = None;
+        let mut proxy = None;
         if setup == Setup::KafkaBehindProxy {
-            let open = Entrance::open().await?;
-            settings.push(("KAFKA_BROKERS".into(), open.address()));
-            let advertised = format!("PLAINTEXT://{}", open.address());
+            // It forwards before Kafka starts: a client that waits for Kafka's first answers is led
+            // to it, and would wait there.
+            let port = sandbox::port::lasting()?;
+            let started = Proxy::start(port).await?;
+            servers.kafka_port = Some(port);
+            settings.push(("KAFKA_BROKERS".into(), started.address().to_owned()));
+            let advertised = format!("PLAINTEXT://{}", started.address());
             servers.kafka_settings.push(("advertised.listeners".into(), advertised));
-            entrance = Some(open);
+            proxy = Some(started);
         }
         let options = SystemOptions {
             databases: ["order", "billing", "notification", "analytics"].map(Into::into).into(),
@@ -78,7 +82,6 @@ impl System {
         };
         let system = playground::System::start(options, &Tools::find()?, &Silent).await?;
         let playground::System { servers, launcher } = system;
-        let proxy = entrance.map(|entrance| entrance.lead_to(servers.kafka.port()));
         let disk = match setup {
             Setup::BillingOnSmallDisk => {
                 Some(SmallDisk::holding(&servers.postgres, "billing").await?)

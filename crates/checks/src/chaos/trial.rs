@@ -65,6 +65,7 @@ impl Trial<'_> {
         let mut placed = scene.load.stop().await;
         placed.extend(&scene.written);
         row.orders = placed.len();
+        row.enter("no_request_failed", &scene.load.failed());
         match struck {
             Ok(how) => {
                 row.struck = how;

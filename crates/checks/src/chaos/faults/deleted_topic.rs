@@ -10,7 +10,6 @@ use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::books::event_key;
 use crate::chaos::deleted_topic::DeletedTopic;
-use crate::chaos::load::Load;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::{settle, topics};
 
@@ -29,7 +28,7 @@ pub(crate) async fn recreated(scene: &mut Scene) -> Evidence {
     let began = Instant::now();
     delete(scene).await?;
     // Orders are accepted while the topic is missing.
-    scene.load = Load::start(scene.order.http, false);
+    scene.load.resume();
     let created = soon(async || topics::exists(&settings, TOPIC).unwrap_or(false)).await;
     let missing = began.elapsed();
     scene.healed();
@@ -50,8 +49,7 @@ pub(crate) async fn recreated(scene: &mut Scene) -> Evidence {
 /// Stops the load, and waits until no outbox has events and every group has read the topic: events
 /// that only the topic holds would be lost with it.
 async fn all_consumed(scene: &mut Scene) -> Result<(), Error> {
-    let placed = scene.load.stop().await;
-    scene.written.extend(placed);
+    scene.load.stop().await;
     let settings = scene.system.kafka();
     let is_quiet = async || {
         settle::waiting(scene, "order").await.is_ok_and(|waiting| waiting == 0)
