@@ -211,9 +211,9 @@ impl Pgbench {
         let settings = bench.settings(PREFIX_OF_PGBENCH);
         let before = load::records(&settings, OrderCompleted::TYPE)?;
         let began = Instant::now();
-        self.load(seconds).await?;
+        let load = self.load(seconds).await?;
         drained(&self.pool).await?;
-        let took = began.elapsed();
+        let took = began.elapsed().saturating_sub(load.connecting);
         let orders = rows(&self.pool).await?;
         let records = load::records(&settings, OrderCompleted::TYPE)? - before;
         expect("published completions", records, orders)?;
@@ -223,11 +223,11 @@ impl Pgbench {
     /// Returns the transactions per second.
     async fn run(&self, seconds: u64) -> Fallible<f64> {
         clear(&self.pool).await?;
-        self.load(seconds).await
+        Ok(self.load(seconds).await?.rate)
     }
 
-    /// Returns the transactions per second. Fails if the number of orders differs from theirs.
-    async fn load(&self, seconds: u64) -> Fallible<f64> {
+    /// Fails if the number of orders differs from that of the transactions.
+    async fn load(&self, seconds: u64) -> Fallible<PgbenchRun> {
         let clients = CLIENTS.to_string();
         let output = Command::new(&self.command)
             .args(["-n", "-M", "prepared", "-j", "2", "-c", &clients])
@@ -240,17 +240,27 @@ impl Pgbench {
             let rest = stdout.split_once(after).map(|(_, rest)| rest.trim_start());
             rest.and_then(|rest| rest.split([' ', '/', '\n']).next()?.parse::<f64>().ok())
         };
-        let (Some(rate), Some(done)) =
-            (number("tps = "), number("number of transactions actually processed:"))
-        else {
+        let (Some(rate), Some(done), Some(connecting)) = (
+            number("tps = "),
+            number("number of transactions actually processed:"),
+            number("initial connection time ="),
+        ) else {
             return Err(format!("pgbench: {}", String::from_utf8_lossy(&output.stderr)).into());
         };
         let rows = rows(&self.pool).await?;
         if (count(rows) - done).abs() > 0.5 {
             return Err(format!("{rows} orders of {done} transactions").into());
         }
-        Ok(rate)
+        Ok(PgbenchRun { rate, connecting: Duration::from_secs_f64(connecting / 1000.0) })
     }
+}
+
+/// What pgbench reports of a run.
+struct PgbenchRun {
+    /// Transactions per second, without the time of connecting.
+    rate: f64,
+    /// Time until all clients were connected: the service's clients are, when they are measured.
+    connecting: Duration,
 }
 
 /// Returns the events that the service publishes for a completed order.
