@@ -103,13 +103,9 @@ pub fn add(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     tree.set(migration, wanted.fill(templates.migration, &event));
     tree.set(wanted.handler(), formatted(wanted.fill(templates.handler, &event)));
     tree.set(wanted.test(), formatted(wanted.fill(templates.test, &event)));
-    enter_module(
-        tree,
-        &format!("services/{service}/src/consumers/mod.rs"),
-        "pub(crate) mod ",
-        name,
-    )?;
-    enter_module(tree, &format!("services/{service}/tests/it/main.rs"), "mod ", name)?;
+    let [handlers, tests] = modules(service);
+    enter_module(tree, &handlers, "pub(crate) mod ", name)?;
+    enter_module(tree, &tests, "mod ", name)?;
     register(tree, wanted)?;
     permit(tree, wanted)
 }
@@ -137,13 +133,32 @@ fn taken(tree: &Tree, wanted: &Consumer) -> Result<Option<String>, Error> {
     if let Some(path) = paths.into_iter().find(|path| tree.has(path)) {
         return Ok(Some(path));
     }
+    for path in modules(service) {
+        // A crate that is imported beside the module's declaration would be ambiguous.
+        let imports = format!("use {name}::");
+        if tree.read(&path)?.lines().any(|line| line.trim_start().starts_with(&imports)) {
+            return Ok(Some(format!("the crate {name}, which {path} imports")));
+        }
+    }
     let tables = [name.clone(), format!("{name}_order")];
     if let Some(table) = catalogue::tables(tree, service)?.iter().find(|it| tables.contains(it)) {
         return Ok(Some(format!("the table {table} in the database of {service}")));
     }
     let app = tree.read(&format!("services/{service}/src/app.rs"))?;
-    let is_subscription = app.contains(&format!("\"{}\"", wanted.group()));
-    Ok(is_subscription.then(|| format!("the subscription {}", wanted.group())))
+    if app.contains(&format!("\"{}\"", wanted.group())) {
+        return Ok(Some(format!("the subscription {}", wanted.group())));
+    }
+    // `top_10` and `top10` make the same type.
+    let handler = wanted.type_name();
+    Ok(name::occurs(&handler, &app).then(|| format!("the handler {handler} of {service}")))
+}
+
+/// Returns the files that declare the modules of a service's handlers and of its tests.
+fn modules(service: &str) -> [String; 2] {
+    [
+        format!("services/{service}/src/consumers/mod.rs"),
+        format!("services/{service}/tests/it/main.rs"),
+    ]
 }
 
 /// Returns the number of the service's next migration.

@@ -1,6 +1,7 @@
 use crate::Error;
 
-/// Inserts a line in order among the lines of a file with a prefix, or after the last of them.
+/// Inserts a line in rustfmt's order among the lines of a file with a prefix, or after the last of
+/// them.
 pub(crate) fn insert_sorted(
     path: &str,
     text: &str,
@@ -8,12 +9,36 @@ pub(crate) fn insert_sorted(
     line: &str,
 ) -> Result<String, Error> {
     let alike = || text.lines().enumerate().filter(|(_, it)| it.starts_with(begins));
-    let after = alike().take_while(|(_, it)| *it < line).last();
+    let after = alike().take_while(|(_, it)| in_order(it) < in_order(line)).last();
     match (after, alike().next()) {
         (Some((at, _)), _) => Ok(insert(text, at + 1, line)),
         (None, Some((at, _))) => Ok(insert(text, at, line)),
         (None, None) => Err(missing_anchor(path, begins)),
     }
+}
+
+/// A part of a line, in rustfmt's order: `a_1`, `a1`, `a2`, `a10`, `aa`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Underscore,
+    Number(u128),
+    Other(char),
+}
+
+/// Returns the parts by which a line is sorted.
+fn in_order(line: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for next in line.trim_end_matches(';').chars() {
+        match (next, next.to_digit(10), parts.last_mut()) {
+            (_, Some(digit), Some(Part::Number(number))) => {
+                *number = number.saturating_mul(10).saturating_add(digit.into());
+            }
+            (_, Some(digit), _) => parts.push(Part::Number(digit.into())),
+            ('_', ..) => parts.push(Part::Underscore),
+            _ => parts.push(Part::Other(next)),
+        }
+    }
+    parts
 }
 
 /// Inserts lines before the first line with this prefix, indented or not.
@@ -73,6 +98,9 @@ mod tests {
         ] {
             assert_eq!(insert_sorted("x.rs", text, "mod ", line).unwrap(), expected);
         }
+        let numbered = "mod top;\nmod top_1;\nmod top1;\nmod top10;\nmod tops;\n";
+        let inserted = insert_sorted("x.rs", numbered, "mod ", "mod top2;").unwrap();
+        assert_eq!(inserted, numbered.replace("mod top10;", "mod top2;\nmod top10;"));
         let error = insert_sorted("x.rs", text, "pub mod ", "pub mod a;").unwrap_err();
         assert_eq!(
             error.to_string(),

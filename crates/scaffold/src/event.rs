@@ -77,6 +77,11 @@ fn check(tree: &Tree, wanted: &NewEvent) -> Result<String, Error> {
     }));
     let is_taken = verb.is_some() && tree.has(&format!("schemas/{event}"));
     refusals.add(is_taken.then(|| format!("EVENT={event} is taken by schemas/{event}")));
+    if verb.is_some() && !is_taken {
+        let rust = in_pascal_case(event);
+        let is_taken = name::occurs(&rust, &tree.read("crates/events/src/lib.rs")?);
+        refusals.add(is_taken.then(|| format!("EVENT={event} is taken by the type {rust}")));
+    }
     refusals.take(catalogue::check_publisher(tree, service))?;
     match verb {
         Some(verb) if refusals.is_empty() => Ok(verb.to_owned()),

@@ -181,6 +181,11 @@ pub(crate) fn is_identifier(text: &str) -> bool {
     begins && text.chars().all(is_plain) && !text.contains("__") && !text.ends_with('_')
 }
 
+/// Returns whether a name occurs in code, as a whole.
+pub(crate) fn occurs(name: &str, code: &str) -> bool {
+    code.split(|it: char| !it.is_alphanumeric() && it != '_').any(|word| word == name)
+}
+
 /// Returns a name in pascal case: `order_values` becomes `OrderValues`.
 pub(crate) fn in_pascal_case(name: &str) -> String {
     let words = name.split(['_', '.']);

@@ -228,6 +228,29 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
 }
 
 #[test]
+fn a_name_that_the_code_already_has_is_taken() {
+    for (name, service, by) in [
+        (
+            "events",
+            "billing",
+            "the crate events, which services/billing/src/consumers/mod.rs imports",
+        ),
+        ("consumer", "notification", "the crate consumer, which services/notification/src/"),
+    ] {
+        let wanted = consumer(name, "order.completed", service, Kind::Row);
+        let error = scaffold::add(&mut Tree::new(root()), &wanted).unwrap_err().to_string();
+        assert!(error.contains(by), "{name}: {error}");
+    }
+    let mut tree = Tree::new(root());
+    let added = |tree: &mut Tree, name: &str| {
+        scaffold::add(tree, &consumer(name, "order.completed", "analytics", Kind::Row))
+    };
+    added(&mut tree, "top10").unwrap();
+    let error = added(&mut tree, "top_10").unwrap_err().to_string();
+    assert!(error.contains("is taken by the handler Top10Projection of analytics"), "{error}");
+}
+
+#[test]
 fn all_that_can_not_be_used_is_named_at_once() {
     let error = |arguments: &[&str]| String::from_utf8(run(&root(), arguments).stderr).unwrap();
     let several = error(&["consumer", "NAME=select", "EVENT=order.lost", "SERVICE=order"]);
@@ -274,6 +297,8 @@ fn what_is_no_new_event_is_named_in_one_sentence_and_nothing_is_written() {
         ("", "order", "EVENT is missing: make new-event"),
         ("order.shelved", "", "SERVICE is missing: make new-event"),
         ("order.completed", "order", "EVENT=order.completed is taken by schemas/order.completed"),
+        ("order.status", "order", "EVENT=order.status is taken by the type OrderStatus"),
+        ("order.event", "order", "EVENT=order.event is taken by the type OrderEvent"),
         ("shipped", "order", "EVENT=shipped is no name of an event"),
         ("order.Shipped", "order", "EVENT=order.Shipped is no name of an event"),
         ("order.shelved", "analytics", "SERVICE=analytics publishes no events; there are order"),

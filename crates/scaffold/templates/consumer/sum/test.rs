@@ -1,4 +1,4 @@
-//! `{{group}}`: a running sum for each tenant and currency.
+//! `{{group}}`: a sum for each tenant and currency.
 
 use events::{{Event}};
 use serde_json::Value;
