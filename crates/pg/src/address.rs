@@ -22,9 +22,9 @@ pub fn address_pattern(address: &str, within: AddressIn) -> String {
                     let _ = write!(pattern, "\\\\{byte:03o}");
                 }
             }
-            // In JSON they follow a backslash, and as escaped bytes each backslash is doubled.
-            '"' => pattern.push_str(r#"\\{0,2}""#),
-            '\\' => pattern.push_str(r"\\{1,4}"),
+            // In JSON they follow a backslash, and each further encoding doubles backslashes.
+            '"' => pattern.push_str(r#"\\*""#),
+            '\\' => pattern.push_str(r"\\+"),
             _ if character.is_ascii() => {
                 pattern.push('\\');
                 pattern.push(character);
@@ -36,9 +36,35 @@ pub fn address_pattern(address: &str, within: AddressIn) -> String {
     pattern
 }
 
+/// Returns whether a text contains a whole e-mail address, by the rules of [`address_pattern`].
+pub fn contains_address(text: &str, address: &str) -> bool {
+    let (text, address) = (text.to_lowercase(), address.to_lowercase());
+    let is_alphanumeric = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
+    text.match_indices(&address).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let mut after = text[at + address.len()..].chars();
+        let is_longer_before = before.is_some_and(|it| is_alphanumeric(it) || "._%+-".contains(it));
+        let is_longer_after = match after.next() {
+            Some('.' | '-') => after.next().is_some_and(is_alphanumeric),
+            next => next.is_some_and(is_alphanumeric),
+        };
+        !is_longer_before && !is_longer_after
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_contained_as_a_whole_only() {
+        for text in ["da@x.example", "<DA@X.example>", "a da@x.example.", "da@x.example-"] {
+            assert!(contains_address(text, "da@x.example"), "{text}");
+        }
+        for text in ["ada@x.example", "a.da@x.example", "da@x.example.org", "da@x.examples", ""] {
+            assert!(!contains_address(text, "da@x.example"), "{text}");
+        }
+    }
 
     #[test]
     fn an_address_is_found_as_it_is_written() {
@@ -48,6 +74,6 @@ mod tests {
         );
         assert!(address_pattern("ä@x", AddressIn::Bytes).contains(r"\\303\\244\@x"));
         let quoted = address_pattern(r#""a\b"@x"#, AddressIn::Bytes);
-        assert!(quoted.contains(r#"\\{0,2}"a\\{1,4}b\\{0,2}"\@x"#), "{quoted}");
+        assert!(quoted.contains(r#"\\*"a\\+b\\*"\@x"#), "{quoted}");
     }
 }

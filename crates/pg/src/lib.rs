@@ -12,7 +12,7 @@ mod refusals;
 mod session;
 mod utc;
 
-pub use address::{AddressIn, address_pattern};
+pub use address::{AddressIn, address_pattern, contains_address};
 pub use chunks::{DeletedChunk, delete_in_chunks, delete_oldest, in_turn, sweep};
 pub use classification::{ErrorClass, classify, classify_chain, is_refusal};
 pub use connecting::why_no_connection;

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pg::{AddressIn, address_pattern, contains_address};
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgPool};
 use telemetry::FlowSteps;
@@ -117,24 +118,25 @@ impl FlowStore {
         Ok(FoundFlows { is_truncated: found.is_truncated || is_cut, ..found })
     }
 
-    /// Erases the rows and the unwritten steps that contain a text, ignoring case. Does not reach
-    /// steps in the memory of other instances.
-    pub(crate) async fn erase(&self, text: &str) -> sqlx::Result<()> {
+    /// Erases the rows and the unwritten steps that contain an e-mail address, ignoring case. Does
+    /// not reach steps in the memory of other instances.
+    pub(crate) async fn erase(&self, address: &str) -> sqlx::Result<()> {
         let _writing = self.writing.lock().await;
-        let escaped = Value::from(text).to_string();
-        let escaped = escaped.trim_matches('"');
-        let named = escaped.to_lowercase();
+        let escaped = Value::from(address).to_string();
+        let escaped = escaped.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+        let escaped = escaped.unwrap_or_default();
         self.steps.retain(|step| {
-            let texts = [&step.json, &step.correlation_id];
-            !texts.iter().any(|it| it.to_lowercase().contains(&named))
+            !contains_address(&step.json, escaped)
+                && !contains_address(&step.correlation_id, address)
         });
+        let pattern = address_pattern(address, AddressIn::Text);
         for slot in 0..SLOTS {
             let delete = format!(
                 "delete from flow_step_{slot}
-                 where strpos(lower(steps), lower($1)) > 0 or strpos(lower(correlation_id), lower($2)) > 0"
+                 where steps ~* $1 or correlation_id ~* $1"
             );
             let delete = sqlx::query(AssertSqlSafe(delete)).persistent(false);
-            delete.bind(escaped).bind(text).execute(&self.pool).await?;
+            delete.bind(&pattern).execute(&self.pool).await?;
         }
         Ok(())
     }

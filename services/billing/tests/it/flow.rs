@@ -335,6 +335,12 @@ async fn an_erasure_reaches_the_steps_that_name_a_customer() {
     house.send(&completed_in("flow-unnamed")).await;
     flow_with(&running, "flow-unnamed", |it| outcomes(it, "process").len() == 1).await;
 
+    // A shorter address is that of another customer.
+    let body = json!({ "customer_email": "da@example.com" });
+    let (status, erased) = ask(&running, Method::POST, "/erasures", Some(&body)).await;
+    assert_eq!((status, &erased["letters"]), (200, &0.into()));
+    assert!(flow(&running, "flow-named").await["steps"].to_string().contains(reason));
+
     let body = json!({ "customer_email": "ada@example.com" });
     let (status, erased) = ask(&running, Method::POST, "/erasures", Some(&body)).await;
     assert_eq!((status, &erased["letters"]), (200, &1.into()));
