@@ -140,9 +140,11 @@ impl Services {
     /// Returns a service that is none of the known ones, if the pattern needs only its name.
     ///
     /// The name becomes a part of the address to which the token is sent, and may come from a link:
-    /// it is at most one label of a host name (RFC 1123).
+    /// it is at most one label of a host name (RFC 1123) that begins with a letter, since a number
+    /// is an IPv4 address.
     fn by_pattern(&self, name: &str) -> Result<Option<Client>, Error> {
-        let is_label = (1..=63).contains(&name.len())
+        let is_label = name.len() <= 63
+            && name.starts_with(|it: char| it.is_ascii_alphabetic())
             && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
         match &self.pattern {
             Some(pattern) if is_label && !pattern.contains("{port}") => {
@@ -238,7 +240,9 @@ mod tests {
     fn a_name_from_outside_is_no_other_part_of_the_address() {
         let by_name = services("", "http://{service}:9180").unwrap();
         assert_eq!(url_of(&by_name, "depot"), "http://depot:9180/");
-        for name in ["evil.example", "evil.example/", "evil:1/", "a@evil", "", &"x".repeat(64)] {
+        let long = "x".repeat(64);
+        let no_host = ["evil.example", "evil.example/", "evil:1/", "a@evil", "", &long];
+        for name in no_host.into_iter().chain(["16843009", "0x01010101"]) {
             assert!(by_name.named(Some(name)).is_err(), "{name}");
         }
     }

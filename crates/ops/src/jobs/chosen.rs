@@ -37,7 +37,23 @@ pub(crate) struct Chosen {
 impl Chosen {
     /// Finds the jobs that match the filter and are in one of the states, unless the filter
     /// contains a state.
+    ///
+    /// Lists them twice. What is enqueued or fails meanwhile, or while the operator reads, is not
+    /// part of what is agreed to. A listing is not in the order in which jobs fail, so only after
+    /// a whole one is it known until when they did; the second one shows exactly those.
     pub(crate) async fn by_filter(
+        clients: Vec<Client>,
+        filter: &JobFilter,
+        states: &[JobState],
+    ) -> Result<Self, Error> {
+        let first = Self::listed(clients.clone(), filter, states).await?;
+        match first.until() {
+            None => Ok(first),
+            until => Self::listed(clients, &JobFilter { until, ..filter.clone() }, states).await,
+        }
+    }
+
+    async fn listed(
         clients: Vec<Client>,
         filter: &JobFilter,
         states: &[JobState],
@@ -59,10 +75,7 @@ impl Chosen {
                 found.push(client);
             }
         }
-        // Jobs that are enqueued or fail while the operator reads are not part of what is agreed
-        // to.
-        let shown = JobFilter { until: chosen.until(), ..filter.clone() };
-        let part = |client| Part { client, selection: JobSelection::Filter(shown.clone()) };
+        let part = |client| Part { client, selection: JobSelection::Filter(filter.clone()) };
         chosen.parts = found.into_iter().map(part).collect();
         Ok(chosen)
     }

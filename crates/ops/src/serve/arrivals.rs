@@ -27,6 +27,9 @@ pub(crate) type Counted = (String, String);
 
 struct Counters {
     totals: BTreeMap<String, f64>,
+    /// When the process was first observed.
+    since: Instant,
+    /// When it was last observed.
     at: Instant,
 }
 
@@ -38,7 +41,7 @@ impl Arrivals {
     /// than before was reset by a restart.
     pub(crate) fn observe(&mut self, process: &Process, totals: Vec<(String, f64)>, now: Instant) {
         let starts_at_zero = self.processes.contains_key(process) || self.is_new(process, now);
-        let new = || Counters { totals: BTreeMap::new(), at: now };
+        let new = || Counters { totals: BTreeMap::new(), since: now, at: now };
         let known = self.processes.entry(process.clone()).or_insert_with(new);
         known.at = now;
         for (label, total) in totals {
@@ -56,9 +59,9 @@ impl Arrivals {
     /// Returns `true` if a process started after another one of its service was observed.
     fn is_new(&self, process: &Process, now: Instant) -> bool {
         let others = self.processes.iter().filter(|(it, _)| it.service == process.service);
-        let last = others.map(|(_, counters)| counters.at).max();
+        let first = others.map(|(_, counters)| counters.since).min();
         let age = process.started.and_then(|it| SystemTime::now().duration_since(it).ok());
-        last.zip(age).is_some_and(|(last, age)| age < now.saturating_duration_since(last))
+        first.zip(age).is_some_and(|(first, age)| age < now.saturating_duration_since(first))
     }
 
     /// Returns the counters that have grown within the time, each with its increase.
@@ -123,7 +126,11 @@ mod tests {
     #[test]
     fn what_a_new_process_has_dropped_before_it_was_polled_counts() {
         let mut arrivals = Arrivals::default();
-        increase(&mut arrivals, &aged(3_600), 7.0, 0);
+        let other = aged(3_600);
+        increase(&mut arrivals, &other, 7.0, 0);
         assert!((increase(&mut arrivals, &aged(3), 2.0, 1) - 2.0).abs() < f64::EPSILON);
+        // Polls have met the other instance meanwhile.
+        increase(&mut arrivals, &other, 7.0, 9);
+        assert!((increase(&mut arrivals, &aged(90), 4.0, 10) - 4.0).abs() < f64::EPSILON);
     }
 }

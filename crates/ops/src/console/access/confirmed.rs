@@ -1,5 +1,5 @@
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::Token;
@@ -8,26 +8,45 @@ use crate::client::Token;
 /// token that was removed from the services still shows pages.
 const LASTS: Duration = Duration::from_mins(1);
 
-/// The tokens of sessions that the services have confirmed, with the time. It has at most one entry
-/// for each operator, since only a service's confirmation starts a session.
+/// The tokens of sessions, with the services that know them. It has at most one entry for each
+/// operator, since only a service's confirmation starts a session.
 #[derive(Default)]
-pub(super) struct Confirmed(Mutex<HashMap<String, Instant>>);
+pub(super) struct Confirmed(Mutex<HashMap<String, Confirmation>>);
+
+struct Confirmation {
+    at: Instant,
+    known_by: BTreeSet<String>,
+}
 
 impl Confirmed {
-    pub(super) fn add(&self, token: &Token, now: Instant) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, at| is_recent(*at, now));
-        all.insert(token.0.clone(), now);
+    /// Records that services have confirmed a token.
+    pub(super) fn add(&self, token: &Token, known_by: BTreeSet<String>, now: Instant) {
+        self.entries().insert(token.0.clone(), Confirmation { at: now, known_by });
+    }
+
+    /// Confirms a token without the services that know it, because they do not answer.
+    pub(super) fn extend(&self, token: &Token, now: Instant) {
+        let known_by = self.known_by(token);
+        self.add(token, known_by, now);
     }
 
     pub(super) fn has(&self, token: &Token, now: Instant) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&token.0).is_some_and(|at| is_recent(*at, now))
+        let is_recent = |it: &Confirmation| now.saturating_duration_since(it.at) < LASTS;
+        self.entries().get(&token.0).is_some_and(is_recent)
     }
-}
 
-fn is_recent(at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(at) < LASTS
+    /// Returns the services that confirmed a token when they were last asked.
+    pub(super) fn known_by(&self, token: &Token) -> BTreeSet<String> {
+        self.entries().get(&token.0).map(|it| it.known_by.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn remove(&self, token: &Token) {
+        self.entries().remove(&token.0);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Confirmation>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
@@ -39,9 +58,12 @@ mod tests {
         let (confirmed, now) = (Confirmed::default(), Instant::now());
         let ada = Token("ada".into());
         assert!(!confirmed.has(&ada, now));
-        confirmed.add(&ada, now);
+        confirmed.add(&ada, ["billing".to_owned()].into(), now);
         assert!(confirmed.has(&ada, now + Duration::from_secs(59)));
         assert!(!confirmed.has(&ada, now + LASTS));
         assert!(!confirmed.has(&Token("grace".into()), now));
+        confirmed.extend(&ada, now + LASTS);
+        assert!(confirmed.has(&ada, now + LASTS));
+        assert_eq!(confirmed.known_by(&ada), ["billing".to_owned()].into());
     }
 }

@@ -1,5 +1,6 @@
 //! Sign-in with an operator's token, which the services check.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -58,8 +59,11 @@ async fn sign_in(
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let token = Token(fields.one("token").unwrap_or_default().to_owned());
-    let session = match check(&console, token).await {
-        Ok(session) => session,
+    let session = match check(&console, token.clone()).await {
+        Ok((session, known_by)) => {
+            console.access.confirmed.add(&token, known_by, Instant::now());
+            session
+        }
         Err(refused) => {
             tokio::time::sleep(REFUSAL).await;
             let why = refused.to_string();
@@ -83,7 +87,10 @@ async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Respons
 /// Why a token starts no session.
 enum Refusal {
     Malformed,
-    Unknown,
+    /// Services have refused it, and these have not answered.
+    Unknown {
+        silent: BTreeSet<String>,
+    },
     /// No service has answered.
     Unchecked,
 }
@@ -92,8 +99,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "Enter an operator's token.",
-            Self::Unknown => {
+            Self::Unknown { silent } if silent.is_empty() => {
                 "No service knows this token. The services' tokens are in OPERATOR_TOKENS."
+            }
+            Self::Unknown { .. } => {
+                "No service that answers knows this token, and others do not answer. The services' \
+                 tokens are in OPERATOR_TOKENS."
             }
             Self::Unchecked => {
                 "No service answers, so the token can't be checked. Try again when one does."
@@ -103,42 +114,60 @@ impl fmt::Display for Refusal {
 }
 
 /// Asks the services for the operator of a session, unless they have confirmed it lately. Returns
-/// `None` if they do not know the token any more. A session outlives an outage of all services,
-/// which the console has to show. A program has no session, so each of its requests is checked.
+/// `None` if they do not know the token any more. A session outlives an outage of all services, or
+/// of all that knew its token, since the console has to show the outage. A program has no session,
+/// so each of its requests is checked.
 pub(super) async fn confirm(console: &Console, session: Session) -> Option<Session> {
     let confirmed = &console.access.confirmed;
     if session.is_signed_in() && confirmed.has(session.token(), Instant::now()) {
         return Some(session);
     }
-    match check(console, session.token().clone()).await {
-        Ok(checked) if !session.is_signed_in() => return Some(checked),
-        Err(Refusal::Unchecked) if !session.is_signed_in() => return None,
-        Err(Refusal::Malformed | Refusal::Unknown) => return None,
-        Ok(_) | Err(Refusal::Unchecked) => {}
+    let checked = check(console, session.token().clone()).await;
+    if !session.is_signed_in() {
+        return checked.ok().map(|(checked, _)| checked);
     }
-    confirmed.add(session.token(), Instant::now());
+    let is_silent = |silent: &BTreeSet<String>| {
+        let known_by = confirmed.known_by(session.token());
+        !known_by.is_empty() && known_by.is_subset(silent)
+    };
+    match checked {
+        Ok((_, known_by)) => confirmed.add(session.token(), known_by, Instant::now()),
+        Err(Refusal::Unchecked) => confirmed.extend(session.token(), Instant::now()),
+        Err(Refusal::Unknown { silent }) if is_silent(&silent) => {
+            confirmed.extend(session.token(), Instant::now());
+        }
+        Err(Refusal::Malformed | Refusal::Unknown { .. }) => {
+            confirmed.remove(session.token());
+            return None;
+        }
+    }
     Some(session)
 }
 
-/// Asks all services for the token's operator. Returns the session, or the reason why there is
-/// none.
-async fn check(console: &Console, token: Token) -> Result<Session, Refusal> {
+/// Asks all services for the token's operator. Returns the session and the services that know the
+/// token, or the reason why there is no session.
+async fn check(console: &Console, token: Token) -> Result<(Session, BTreeSet<String>), Refusal> {
     if token.0.is_empty() || token.0.contains(char::is_control) {
         return Err(Refusal::Malformed);
     }
     let services = console.services.acting_with(token.clone());
     let clients = services.all();
     let asked = clients.iter().map(|client| tokio::time::timeout(ANSWER, client.operator()));
-    let (mut names, mut refused) = (Vec::new(), false);
-    for answer in join_all(asked).await {
+    let (mut name, mut refused) = (None, false);
+    let (mut known_by, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for (client, answer) in clients.iter().zip(join_all(asked).await) {
         match answer {
-            Ok(Ok(name)) => names.push(name),
-            Ok(Err(error)) => refused |= error.is_unauthorized(),
-            Err(_) => {}
+            Ok(Ok(operator)) => {
+                name = name.or(operator);
+                known_by.insert(client.service.clone());
+            }
+            Ok(Err(error)) if error.is_unauthorized() => refused = true,
+            Ok(Err(_)) | Err(_) => _ = silent.insert(client.service.clone()),
         }
     }
-    if names.is_empty() {
-        return Err(if refused { Refusal::Unknown } else { Refusal::Unchecked });
+    match (known_by.is_empty(), refused) {
+        (false, _) => Ok((Session::signed_in(token, name), known_by)),
+        (true, true) => Err(Refusal::Unknown { silent }),
+        (true, false) => Err(Refusal::Unchecked),
     }
-    Ok(Session::signed_in(token, names.into_iter().flatten().next()))
 }
