@@ -14,7 +14,7 @@ pub use self::description::{ServiceDescription, Subscribed};
 pub use self::events::binary_headers;
 pub use self::http::{
     Answer, BadCursor, Caller, CompletedRequest, Cursor, CursorKey, ETag, Empty, IdempotencyKey,
-    IdempotencyRow, IfMatch, Json, Limit, Page, PageQuery, Path, Peer, Problem, Query, Submission,
-    at_most,
+    IdempotencyRow, IfMatch, Json, JsonObject, Limit, Page, PageQuery, Path, Peer, Problem, Query,
+    Submission, at_most,
 };
 pub use self::service::{Parts, RunningService, Service, StartError, main};

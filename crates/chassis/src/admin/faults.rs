@@ -14,7 +14,7 @@ use super::Admin;
 use super::acts::NewAct;
 use super::operator::Operator;
 use super::subscriptions::unknown_subscription;
-use crate::http::{Json, Problem};
+use crate::http::{Json, JsonObject, Problem};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/faults", get(list).put(set))
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Router<Admin> {
 struct SetFault {
     subscription: String,
     /// `null` ends the fault.
-    fault: Option<Fault>,
+    fault: Option<JsonObject<Fault>>,
 }
 
 async fn list(State(admin): State<Admin>) -> impl IntoResponse {
@@ -45,18 +45,19 @@ async fn set(
         let known = all.into_iter().flatten().map(|(name, _)| name.as_str());
         unknown_subscription(&set.subscription, known)
     })?;
-    if let Some(fault) = &set.fault
+    let fault = set.fault.map(|JsonObject(fault)| fault);
+    if let Some(fault) = &fault
         && !(0.0..=1.0).contains(&fault.rate)
     {
         return Err(Problem::unprocessable("fault.rate must be between 0 and 1"));
     }
-    let outcome = match &set.fault {
+    let outcome = match &fault {
         Some(fault) => serde_json::to_string(fault).map_err(Problem::internal)?,
         None => "no fault".to_owned(),
     };
     let act = NewAct { act: "fault.set", target: set.subscription, why: None };
     let setting = async {
-        faults.set(set.fault);
+        faults.set(fault);
         Ok((StatusCode::NO_CONTENT, outcome))
     };
     admin.acts.record(&operator, act, setting).await

@@ -19,7 +19,7 @@ use super::request::{
     Choice, MAX_LETTERS_BODY, check_limit, checked_why, choice, default_limit, describe_filter,
     describe_ids,
 };
-use crate::http::{Json, Path, Problem, Query};
+use crate::http::{Json, JsonObject, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -152,7 +152,7 @@ async fn discard(
 #[serde(deny_unknown_fields)]
 struct Chosen {
     ids: Option<Vec<Uuid>>,
-    filter: Option<Filter>,
+    filter: Option<JsonObject<Filter>>,
     why: String,
 }
 

@@ -21,7 +21,7 @@ use super::operator::{Operator, unauthorized};
 use super::request;
 use super::request::{MAX_LETTERS_BODY, Text, checked_why, default_limit, describe, selection};
 use super::subscriptions::unknown_subscription;
-use crate::http::{Json, Path, Problem, Query};
+use crate::http::{Json, JsonObject, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -239,7 +239,7 @@ async fn set_group(
 struct Chosen {
     group: Text,
     ids: Option<Vec<Uuid>>,
-    filter: Option<LetterFilter>,
+    filter: Option<JsonObject<LetterFilter>>,
     why: String,
 }
 

@@ -19,7 +19,7 @@ use super::request::{
     MAX_LETTERS_BODY, ReasonBody, Text, checked_why, default_limit, describe, letters as counted,
     selection,
 };
-use crate::http::{Json, Path, Problem, Query};
+use crate::http::{Json, JsonObject, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -103,7 +103,7 @@ async fn list_letters(
 struct RequestedReplay {
     group: Text,
     ids: Option<Vec<Uuid>>,
-    filter: Option<LetterFilter>,
+    filter: Option<JsonObject<LetterFilter>>,
     #[serde(default)]
     rehearse: bool,
     rate: Option<f64>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::http::Problem;
+use crate::http::{JsonObject, Problem};
 
 /// Maximum length of a reason or a note, in bytes.
 const MAX_WHY: usize = 500;
@@ -88,7 +88,7 @@ pub(super) enum Choice<F> {
 /// with 409 if the list of ids is empty. `thing` is the noun of the selected items, as in `letter`.
 pub(super) fn choice<F>(
     ids: Option<Vec<Uuid>>,
-    filter: Option<F>,
+    filter: Option<JsonObject<F>>,
     thing: &str,
 ) -> Result<Choice<F>, Problem> {
     match (ids, filter) {
@@ -97,7 +97,7 @@ pub(super) fn choice<F>(
             Err(Problem::conflict(why))
         }
         (Some(ids), None) => Ok(Choice::Ids(ids)),
-        (None, Some(filter)) => Ok(Choice::Filter(filter)),
+        (None, Some(JsonObject(filter))) => Ok(Choice::Filter(filter)),
         _ => Err(Problem::unprocessable("give either ids or filter")),
     }
 }
@@ -105,7 +105,7 @@ pub(super) fn choice<F>(
 /// Returns the letters selected in a body, by the rules of [`choice`].
 pub(super) fn selection(
     ids: Option<Vec<Uuid>>,
-    filter: Option<LetterFilter>,
+    filter: Option<JsonObject<LetterFilter>>,
 ) -> Result<Selection, Problem> {
     Ok(match choice(ids, filter, "letter")? {
         Choice::Ids(ids) => Selection::Ids(ids),
@@ -155,10 +155,13 @@ mod tests {
         let (id, all) = (Uuid::nil(), LetterFilter::default());
         let status = |ids, filter| selection(ids, filter).map_err(|it| it.status());
         assert_eq!(status(Some(vec![id]), None), Ok(Selection::Ids(vec![id])));
-        assert_eq!(status(None, Some(all.clone())), Ok(Selection::Filter(all.clone())));
+        assert_eq!(status(None, Some(JsonObject(all.clone()))), Ok(Selection::Filter(all.clone())));
         assert_eq!(status(Some(vec![]), None), Err(StatusCode::CONFLICT));
         assert_eq!(status(None, None), Err(StatusCode::UNPROCESSABLE_ENTITY));
-        assert_eq!(status(Some(vec![id]), Some(all)), Err(StatusCode::UNPROCESSABLE_ENTITY));
+        assert_eq!(
+            status(Some(vec![id]), Some(JsonObject(all))),
+            Err(StatusCode::UNPROCESSABLE_ENTITY)
+        );
     }
 
     #[test]

@@ -1,24 +1,58 @@
 //! Decodes JSON bodies, and describes their errors in terms of JSON.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::problem::Problem;
 
+/// A JSON object. A struct alone would also be read from an array, field by field by their
+/// positions; use this for bodies, and for each struct within one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JsonObject<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OfObject<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfObject<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        from.deserialize_map(OfObject(PhantomData)).map(Self)
+    }
+}
+
 /// Parses a body. Fails with 400 if it is not JSON, and with 422 that names the field if a field is
 /// unknown, missing or malformed.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Fields would be taken from an array by their positions.
-    if bytes.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Problem::unprocessable("the body must be an object, not an array"));
+    match serde_json::from_slice(bytes) {
+        Ok(JsonObject(decoded)) => Ok(decoded),
+        // To find the path takes longer than to decode.
+        Err(_) => decode_with_path(bytes),
     }
+}
+
+fn decode_with_path<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let decoded = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         (path, error.into_inner())
     });
     match decoded {
-        Ok(decoded) => json.end().map(|()| decoded).map_err(|error| malformed(&error)),
+        Ok(JsonObject(decoded)) => json.end().map(|()| decoded).map_err(|error| malformed(&error)),
         Err((path, error)) if error.classify() == Category::Data => {
             let message = error.to_string();
             // The position in the text does not help callers whose library has written the text.
@@ -92,7 +126,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     #[allow(dead_code, reason = "only read")]
     struct Parcel {
-        items: Vec<Item>,
+        items: Vec<JsonObject<Item>>,
         note: Option<String>,
     }
 
@@ -111,9 +145,13 @@ mod tests {
 
     #[test]
     fn fields_are_not_taken_by_position() {
-        let refused = refused(r#" [[[1, 2]], "a note"]"#);
-        assert_eq!(refused.0, StatusCode::UNPROCESSABLE_ENTITY);
-        assert_eq!(refused.1, "the body must be an object, not an array");
+        for (body, expected_detail) in [
+            (r#" [[[1, 2]], "a note"]"#, "the body: invalid type: array, expected an object"),
+            (r#"{"items":[[1, 2]]}"#, "items[0]: invalid type: array, expected an object"),
+        ] {
+            let expected = (StatusCode::UNPROCESSABLE_ENTITY, expected_detail.to_owned());
+            assert_eq!(refused(body), expected, "{body}");
+        }
     }
 
     #[test]

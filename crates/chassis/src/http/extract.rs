@@ -64,12 +64,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
         let bytes = read(body, MAX_BODY_BYTES).await?;
         let key = IdempotencyKey::of(&parts, &bytes)?;
         let nothing = bytes.is_empty() || bytes.trim_ascii() == b"{}";
-        let body = match serde_json::from_str("null") {
-            Ok(unit) if nothing => unit,
-            _ => {
-                require_json(&parts.headers)?;
-                decode(&bytes)?
-            }
+        let unit = if nothing { serde_json::from_str("null").ok() } else { None };
+        let body = if let Some(unit) = unit {
+            unit
+        } else {
+            require_json(&parts.headers)?;
+            decode(&bytes)?
         };
         Ok(Self { body, key })
     }

@@ -35,6 +35,7 @@ pub(crate) use server::{MIN_CONNECTIONS, listen, max_connections, serve};
 
 pub use at_most::at_most;
 pub use caller::Caller;
+pub use decode::JsonObject;
 pub use etag::{ETag, IfMatch};
 pub use extract::{Empty, Json, Path, Query, Submission};
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};

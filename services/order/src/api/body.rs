@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::http::StatusCode;
 use axum::http::header::ETAG;
-use chassis::{Answer, Problem};
+use chassis::{Answer, JsonObject, Problem};
 use envelope::TenantId;
 use events::{Item, OrderId, OrderStatus};
 use serde::de::{Error, Unexpected, Visitor};
@@ -23,8 +23,8 @@ pub(super) struct NewOrder {
     /// ISO 4217 code.
     #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: String,
-    #[schema(min_items = 1, max_items = 100)]
-    items: Vec<NewItem>,
+    #[schema(value_type = Vec<NewItem>, min_items = 1, max_items = 100)]
+    items: Vec<JsonObject<NewItem>>,
     /// Completes the order at once.
     #[serde(default)]
     pub(super) complete: bool,
@@ -88,9 +88,9 @@ pub(super) struct OrderChange {
     #[schema(nullable = false, format = Email, max_length = 254)]
     #[serde(default, deserialize_with = "not_null")]
     customer_email: Option<String>,
-    #[schema(nullable = false, min_items = 1, max_items = 100)]
+    #[schema(value_type = Option<Vec<NewItem>>, nullable = false, min_items = 1, max_items = 100)]
     #[serde(default, deserialize_with = "not_null")]
-    items: Option<Vec<NewItem>>,
+    items: Option<Vec<JsonObject<NewItem>>>,
 }
 
 impl OrderChange {
@@ -166,7 +166,8 @@ impl<'a> OrderBody<'a> {
     }
 }
 
-fn to_items(items: Vec<NewItem>) -> Vec<Item> {
-    let item = |NewItem { sku, quantity, unit_price }| Item { sku, quantity, unit_price };
+fn to_items(items: Vec<JsonObject<NewItem>>) -> Vec<Item> {
+    let item =
+        |JsonObject(NewItem { sku, quantity, unit_price })| Item { sku, quantity, unit_price };
     items.into_iter().map(item).collect()
 }
