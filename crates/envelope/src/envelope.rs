@@ -68,7 +68,9 @@ impl Envelope {
         ];
         let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let texts = required.into_iter().chain(optional);
-        let mut attributes: Vec<_> = texts.map(|(name, value)| (name, value.into())).collect();
+        // All that there are, so that the list does not grow.
+        let mut attributes = Vec::with_capacity(14);
+        attributes.extend(texts.map(|(name, value)| (name, value.into())));
         if let Some(version) = self.version {
             // Zero-padded, since the Sequence extension compares sequences as text.
             attributes.push(("sequence", format!("{version:020}").into()));

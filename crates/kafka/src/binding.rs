@@ -8,6 +8,8 @@ use envelope::{Envelope, EnvelopeError, RawEvent, StructuredError, is_json};
 
 use crate::{Headers, Record};
 
+/// Prefix of the headers that are attributes.
+const PREFIX: &str = "ce_";
 const CONTENT_TYPE: &str = "content-type";
 const JSON: &str = "application/json";
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -31,9 +33,13 @@ pub enum DecodeError {
 
 /// Returns the headers of an event: its attributes and the content type.
 pub fn content_headers(envelope: &Envelope) -> Headers {
-    let attributes = envelope.attributes().into_iter();
-    let mut headers: Headers =
-        attributes.map(|(name, value)| (format!("ce_{name}"), Some(value.into_owned()))).collect();
+    let attributes = envelope.attributes();
+    let bytes = attributes.iter().map(|(name, value)| PREFIX.len() + name.len() + value.len());
+    let bytes = bytes.sum::<usize>() + CONTENT_TYPE.len() + JSON.len();
+    let mut headers = Headers::with_capacity(attributes.len() + 1, bytes);
+    for (name, value) in attributes {
+        headers.push_with_prefix(PREFIX, name, Some(value.as_bytes()));
+    }
     headers.push(CONTENT_TYPE, Some(JSON.as_bytes()));
     headers
 }
@@ -55,7 +61,8 @@ pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
         }
         _ => {}
     }
-    let (envelope, ignored) = Envelope::from_attributes(|name| record.text_header_of("ce_", name))?;
+    let (envelope, ignored) =
+        Envelope::from_attributes(|name| record.text_header_of(PREFIX, name))?;
     Ok(RawEvent { envelope, data: Cow::Borrowed(value?), ignored })
 }
 

@@ -42,8 +42,20 @@ impl Headers {
         Self::default()
     }
 
+    /// Creates empty headers with room for this many, whose names and values have so many bytes
+    /// together.
+    pub(crate) fn with_capacity(headers: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(headers) }
+    }
+
     /// Adds a header at the end. `None` is a null value.
     pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
+        self.push_with_prefix("", name, value);
+    }
+
+    /// Does the same for a name with a prefix.
+    pub(crate) fn push_with_prefix(&mut self, prefix: &str, name: &str, value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(prefix.as_bytes());
         self.bytes.extend_from_slice(name.as_bytes());
         let name_end = self.bytes.len();
         let value_end = value.map(|value| {
@@ -102,8 +114,7 @@ impl Headers {
         let length =
             |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len);
         let bytes = (0..headers.count()).map(|index| length(get(index))).sum();
-        let mut copied =
-            Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(headers.count()) };
+        let mut copied = Self::with_capacity(headers.count(), bytes);
         for (name, value) in (0..headers.count()).map(get) {
             copied.push(name, value);
         }

@@ -1,6 +1,8 @@
 //! The layer around every request of the public API: its correlation id, span, log line, metrics
 //! and problem.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use defer::Defer;
 use envelope::{CorrelationId, TenantId};
+use futures::FutureExt;
 use telemetry::instruments::{Histogram, Meter};
 use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
@@ -75,8 +78,7 @@ impl CompletedRequest {
 /// Hook that is called for every request, to defer work about it.
 pub(crate) type OnCompleted = Arc<dyn Fn(&Defer, &CompletedRequest) + Send + Sync>;
 
-/// State of the layer. Clones share it.
-#[derive(Clone)]
+/// State of the layer.
 pub(crate) struct RequestLayer {
     tenants: Tenants,
     senders: Senders,
@@ -135,7 +137,7 @@ impl RequestLayer {
         routes
             .fallback(async || Problem::not_found("there is no resource at this path"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
-            .layer(middleware::from_fn_with_state(self, serve))
+            .layer(middleware::from_fn_with_state(Arc::new(self), serve))
     }
 
     /// Records the duration of the request, and calls the hook that defers work. Recording takes
@@ -231,7 +233,11 @@ impl IncomingRequest {
     }
 }
 
-async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Next) -> Response {
+async fn serve(
+    State(layer): State<Arc<RequestLayer>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let received = IncomingRequest::new(&layer, &request);
     let span = received.span(&layer.steps, request.headers());
@@ -315,9 +321,10 @@ impl Admitted {
     }
 }
 
-/// Runs the handler in a separate task, so that a closed connection does not cancel a change
-/// halfway. The handler can check `Caller::disconnected`. The shares that the request `occupies`
-/// are also kept until the handler ends.
+/// Runs the handler. A closed connection does not cancel a change halfway, since
+/// [`DeferLayer`](defer::DeferLayer) handles each request in a task of its own; the handler can
+/// check `Caller::disconnected`. After the time limit it continues in the background. The shares
+/// that the request `occupies` are also kept until the handler ends.
 async fn run(
     next: Next,
     request: Request,
@@ -330,12 +337,14 @@ async fn run(
         drop(occupies);
         response
     };
-    let handler = tokio::spawn(handling.instrument(span.clone()));
-    match tokio::time::timeout(TIME_LIMIT, handler).await {
+    let handling = AssertUnwindSafe(handling.instrument(span.clone())).catch_unwind();
+    let mut handling = Box::pin(handling);
+    match tokio::time::timeout(TIME_LIMIT, &mut handling).await {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => Problem::internal(panic).into_response(),
+        Ok(Err(panic)) => Problem::internal(Panicked::of(&*panic)).into_response(),
         Err(_) => {
             drop(disconnect.map(DisconnectSignal::when_dropped));
+            tokio::spawn(handling);
             Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "Gateway timeout",
@@ -343,6 +352,18 @@ async fn run(
             )
             .into_response()
         }
+    }
+}
+
+/// A handler has panicked, with this message.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler panicked: {0}")]
+struct Panicked(String);
+
+impl Panicked {
+    fn of(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        Self(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
     }
 }
 

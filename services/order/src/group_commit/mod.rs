@@ -12,6 +12,7 @@
 //! written.
 
 mod claims;
+mod connection;
 mod instruments;
 mod queue;
 mod queue_entry;
@@ -25,7 +26,7 @@ use chassis::{Parts, Problem};
 use outbox::RelayWaker;
 use sqlx::PgPool;
 use tokio::sync::oneshot;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use self::instruments::Instruments;
 use self::queue::Queue;
@@ -87,7 +88,12 @@ impl Writer {
         change: Arc<Change>,
         disconnected: impl Future<Output = ()>,
     ) -> Written {
-        let span = tracing::info_span!("wait for statement");
+        // Only an exporter has a use for it.
+        let span = if telemetry::exports_spans() {
+            tracing::info_span!("wait for statement")
+        } else {
+            Span::none()
+        };
         let (sender, outcome) = oneshot::channel();
         let ticket = self.state.queue().push(change, sender, span.clone())?;
         let entry = QueueEntry::new(Arc::clone(&self.state), ticket, outcome);

@@ -3,14 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg::ErrorClass;
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use telemetry::query_span;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::claims::Claim;
+use super::connection::Connection;
 use super::queue::{Kind, WaitingChange};
 use super::{WriteError, WriterState};
 use crate::store::{self, Change, ChangeOutcome, Locks};
@@ -25,12 +24,19 @@ const MAX_TIME: Duration = Duration::from_secs(12);
 
 /// Begins a statement of each kind for which changes wait, up to the limits.
 pub(super) fn begin(state: &Arc<WriterState>) {
+    begin_on(state, None);
+}
+
+/// Does the same, a shared one on this connection. Without one it goes back to the pool.
+fn begin_on(state: &Arc<WriterState>, mut connection: Option<Connection>) {
     // There is no runtime any more if a statement is dropped at its end.
     let Ok(runtime) = Handle::try_current() else { return };
     for kind in Kind::ALL {
         if state.queue().begin(kind) {
             let state = Arc::clone(state);
-            let statement = RunningStatement { state, kind, held: Vec::new(), has_begun: false };
+            let connection = if kind == Kind::Shared { connection.take() } else { None };
+            let held = Vec::new();
+            let statement = RunningStatement { state, kind, held, connection, has_begun: false };
             runtime.spawn(statement.run());
         }
     }
@@ -42,6 +48,9 @@ struct RunningStatement {
     kind: Kind,
     /// Claims of the changes that it has taken.
     held: Vec<Claim>,
+    /// The connection that the former shared statement has left to it, and that it leaves to the
+    /// next one.
+    connection: Option<Connection>,
     /// `false` if the runtime is shutting down and drops the task before it runs.
     has_begun: bool,
 }
@@ -53,7 +62,7 @@ impl Drop for RunningStatement {
         queue.end(self.kind);
         drop(queue);
         if self.has_begun {
-            begin(&self.state);
+            begin_on(&self.state, self.connection.take());
         }
     }
 }
@@ -92,9 +101,12 @@ impl RunningStatement {
 
     async fn work(&mut self) {
         self.has_begun = true;
+        if let Some(connection) = self.connection.take() {
+            return self.write(connection).await;
+        }
         let mut acquiring = Box::pin(self.state.pool.acquire());
         match timeout(ACQUIRE, &mut acquiring).await {
-            Ok(Ok(connection)) => self.write(connection).await,
+            Ok(Ok(connection)) => self.write(Connection::new(connection)).await,
             // If the future were dropped, so would be a connection that takes longer to open, and
             // each attempt would begin again. It goes to the pool when it is open.
             Err(_) => _ = tokio::spawn(async move { acquiring.await.map(drop) }),
@@ -119,7 +131,7 @@ impl RunningStatement {
         batch
     }
 
-    async fn write(&mut self, connection: PoolConnection<Postgres>) {
+    async fn write(&mut self, connection: Connection) {
         let batch = self.take();
         if batch.is_empty() {
             return; // The changes were withdrawn, or another statement has taken them.
@@ -130,7 +142,10 @@ impl RunningStatement {
         let written = execute(connection, &batch, self.kind.locks()).await;
         self.state.wake.wake();
         match written {
-            Ok(outcomes) => self.settle(batch, outcomes, Kind::LeftOut),
+            Ok((connection, outcomes)) => {
+                self.connection = connection.kept();
+                self.settle(batch, outcomes, Kind::LeftOut);
+            }
             Err(error) if self.kind == Kind::Shared && may_be_of_one(&error, batch.len()) => {
                 let unknown = vec![None; batch.len()];
                 self.settle(batch, unknown, Kind::Refused);
@@ -166,25 +181,29 @@ impl RunningStatement {
     }
 }
 
-/// Executes the statement of a batch. A connection without a response is closed, because its state
-/// is unknown.
+/// Executes the statement of a batch. Returns the connection, too, if it succeeds. A connection
+/// without a response is closed, because its state is unknown.
 async fn execute(
-    mut connection: PoolConnection<Postgres>,
+    mut connection: Connection,
     batch: &[WaitingChange],
     locks: Locks,
-) -> sqlx::Result<Vec<Option<ChangeOutcome>>> {
+) -> sqlx::Result<(Connection, Vec<Option<ChangeOutcome>>)> {
     let span = query_span("write orders");
     span.record("db.operation.batch.size", batch.len());
     for waiting in batch {
         telemetry::link(&span, &waiting.span);
     }
     let changes: Vec<&Change> = batch.iter().map(|it| &*it.change).collect();
-    let statement = store::write(&mut connection, &changes, locks).instrument(span);
-    let written = pg::within(MAX_TIME, statement).await;
-    if written.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
-        drop(connection.detach());
+    let statement = store::write(&mut connection.inner, &changes, locks).instrument(span);
+    match pg::within(MAX_TIME, statement).await {
+        Ok(outcomes) => Ok((connection, outcomes)),
+        Err(error) => {
+            if error.as_database_error().is_none() {
+                drop(connection.inner.detach());
+            }
+            Err(error)
+        }
     }
-    written
 }
 
 /// Returns whether a shared statement may have failed because of one of its changes: Postgres has
