@@ -12,7 +12,9 @@ pub enum AddressIn {
 /// Returns a regular expression of Postgres (for `~*`) that finds a whole e-mail address, but not a
 /// longer one that contains it, also where JSON quotes it.
 pub fn address_pattern(address: &str, within: AddressIn) -> String {
-    let mut pattern = String::from("(?<![a-z0-9._%+-])");
+    // A letter or digit before it may be the end of an escaped character.
+    let mut pattern =
+        String::from(r"(?:(?<![a-z0-9._%+-])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\\[0-7]{3}))");
     for character in address.chars() {
         match character {
             _ if character.is_ascii_alphanumeric() => pattern.push(character),
@@ -36,20 +38,34 @@ pub fn address_pattern(address: &str, within: AddressIn) -> String {
     pattern
 }
 
-/// Returns whether a text contains a whole e-mail address, by the rules of [`address_pattern`].
+/// Returns whether a text contains a whole e-mail address, as [`address_pattern`] finds it. One
+/// that JSON has to escape is also found within a longer one.
 pub fn contains_address(text: &str, address: &str) -> bool {
     let (text, address) = (text.to_lowercase(), address.to_lowercase());
+    if address.contains(['"', '\\']) {
+        let plain = |text: &str| text.replace('\\', "");
+        return plain(&text).contains(&plain(&address));
+    }
     let is_alphanumeric = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
     text.match_indices(&address).any(|(at, _)| {
         let before = text[..at].chars().next_back();
+        let is_escape = ends_in_escape(&text[..at]);
         let mut after = text[at + address.len()..].chars();
         let is_longer_before = before.is_some_and(|it| is_alphanumeric(it) || "._%+-".contains(it));
         let is_longer_after = match after.next() {
             Some('.' | '-') => after.next().is_some_and(is_alphanumeric),
             next => next.is_some_and(is_alphanumeric),
         };
-        !is_longer_before && !is_longer_after
+        (is_escape || !is_longer_before) && !is_longer_after
     })
+}
+
+/// Returns whether a text may end in a character that JSON has escaped, such as `\n` or `\u001f`.
+fn ends_in_escape(text: &str) -> bool {
+    let Some((_, escape)) = text.rsplit_once('\\') else { return false };
+    let is_unicode =
+        |digits: &str| digits.len() == 4 && digits.chars().all(|it| it.is_ascii_hexdigit());
+    ["b", "f", "n", "r", "t"].contains(&escape) || escape.strip_prefix('u').is_some_and(is_unicode)
 }
 
 #[cfg(test)]
@@ -58,7 +74,14 @@ mod tests {
 
     #[test]
     fn an_address_is_contained_as_a_whole_only() {
-        for text in ["da@x.example", "<DA@X.example>", "a da@x.example.", "da@x.example-"] {
+        for text in [
+            "da@x.example",
+            "<DA@X.example>",
+            "a da@x.example.",
+            "da@x.example-",
+            r"\nda@x.example",
+            r"\u001fda@x.example",
+        ] {
             assert!(contains_address(text, "da@x.example"), "{text}");
         }
         for text in ["ada@x.example", "a.da@x.example", "da@x.example.org", "da@x.examples", ""] {
@@ -70,7 +93,7 @@ mod tests {
     fn an_address_is_found_as_it_is_written() {
         assert_eq!(
             address_pattern("a.b@x", AddressIn::Text),
-            r"(?<![a-z0-9._%+-])a\.b\@x(?![a-z0-9]|[.-][a-z0-9])"
+            r"(?:(?<![a-z0-9._%+-])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\\[0-7]{3}))a\.b\@x(?![a-z0-9]|[.-][a-z0-9])"
         );
         assert!(address_pattern("ä@x", AddressIn::Bytes).contains(r"\\303\\244\@x"));
         let quoted = address_pattern(r#""a\b"@x"#, AddressIn::Bytes);

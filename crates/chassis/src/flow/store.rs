@@ -122,21 +122,20 @@ impl FlowStore {
     /// not reach steps in the memory of other instances.
     pub(crate) async fn erase(&self, address: &str) -> sqlx::Result<()> {
         let _writing = self.writing.lock().await;
-        let escaped = Value::from(address).to_string();
-        let escaped = escaped.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
-        let escaped = escaped.unwrap_or_default();
         self.steps.retain(|step| {
-            !contains_address(&step.json, escaped)
-                && !contains_address(&step.correlation_id, address)
+            ![&step.json, &step.correlation_id].iter().any(|it| contains_address(it, address))
         });
         let pattern = address_pattern(address, AddressIn::Text);
+        // Found much faster than the pattern, which is then matched against few rows.
+        let domain = address.rsplit_once('@').map_or(address, |(_, domain)| domain);
         for slot in 0..SLOTS {
             let delete = format!(
                 "delete from flow_step_{slot}
-                 where steps ~* $1 or correlation_id ~* $1"
+                 where case when strpos(lower(steps), lower($2)) > 0 then steps ~* $1 else false end
+                    or correlation_id ~* $1"
             );
             let delete = sqlx::query(AssertSqlSafe(delete)).persistent(false);
-            delete.bind(&pattern).execute(&self.pool).await?;
+            delete.bind(&pattern).bind(domain).execute(&self.pool).await?;
         }
         Ok(())
     }

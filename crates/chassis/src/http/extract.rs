@@ -63,7 +63,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
         let (parts, body) = request.into_parts();
         let bytes = read(body, MAX_BODY_BYTES).await?;
         let key = IdempotencyKey::of(&parts, &bytes)?;
-        let nothing = bytes.is_empty() || bytes.trim_ascii() == b"{}";
+        let members = bytes.trim_ascii().strip_prefix(b"{").and_then(|it| it.strip_suffix(b"}"));
+        let nothing = bytes.is_empty() || members.is_some_and(|it| it.trim_ascii().is_empty());
         let unit = if nothing { serde_json::from_str("null").ok() } else { None };
         let body = if let Some(unit) = unit {
             unit

@@ -61,7 +61,9 @@ impl Arrivals {
         let others = self.processes.iter().filter(|(it, _)| it.service == process.service);
         let first = others.map(|(_, counters)| counters.since).min();
         let age = process.started.and_then(|it| SystemTime::now().duration_since(it).ok());
-        first.zip(age).is_some_and(|(first, age)| age < now.saturating_duration_since(first))
+        // An older one may have been observed and forgotten.
+        let since = first.map(|first| now.saturating_duration_since(first).min(REMEMBERED));
+        since.zip(age).is_some_and(|(since, age)| age < since)
     }
 
     /// Returns the counters that have grown within the time, each with its increase.
