@@ -226,7 +226,7 @@ impl Pgbench {
         Ok(self.load(seconds).await?.rate)
     }
 
-    /// Fails if the number of orders differs from that of the transactions.
+    /// Runs pgbench. Fails if the number of orders differs from that of the transactions.
     async fn load(&self, seconds: u64) -> Fallible<PgbenchRun> {
         let clients = CLIENTS.to_string();
         let output = Command::new(&self.command)
@@ -255,11 +255,12 @@ impl Pgbench {
     }
 }
 
-/// What pgbench reports of a run.
+/// Result of a run of pgbench, as it reports it.
 struct PgbenchRun {
     /// Transactions per second, without the time of connecting.
     rate: f64,
-    /// Time until all clients were connected: the service's clients are, when they are measured.
+    /// Time until all clients were connected. The service's clients connect before they are
+    /// measured.
     connecting: Duration,
 }
 

@@ -27,7 +27,8 @@ pub(super) fn begin(state: &Arc<WriterState>) {
     begin_on(state, None);
 }
 
-/// Does the same, a shared one on this connection. Without one it goes back to the pool.
+/// Does the same. A shared statement uses `connection`; if none begins, the connection goes back to
+/// the pool.
 fn begin_on(state: &Arc<WriterState>, mut connection: Option<Connection>) {
     // There is no runtime any more if a statement is dropped at its end.
     let Ok(runtime) = Handle::try_current() else { return };

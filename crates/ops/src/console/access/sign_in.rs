@@ -144,8 +144,8 @@ pub(super) async fn confirm(console: &Console, session: Session) -> Option<Sessi
     Some(session)
 }
 
-/// Asks all services for the token's operator. Returns the session and the services that know the
-/// token, or the reason why there is no session.
+/// Asks all services for the token's operator. Returns the session, and the services that know the
+/// token. Fails with the reason if none of them does.
 async fn check(console: &Console, token: Token) -> Result<(Session, BTreeSet<String>), Refusal> {
     if token.0.is_empty() || token.0.contains(char::is_control) {
         return Err(Refusal::Malformed);
