@@ -277,9 +277,6 @@ fn events() -> Fallible<[Prepared; 2]> {
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
-    let headers =
-        events.headers.iter().map(|headers| Ok(literal(&serde_json::to_string(headers)?)));
-    let headers = headers.collect::<Fallible<Vec<_>>>()?;
     let payloads: Vec<_> = events.payloads.iter().map(|payload| hex(payload)).collect();
     let texts = |all: &[&str]| all.iter().map(|text| literal(text)).collect::<Vec<_>>().join(",");
     let items = serde_json::to_string(&load::order(OrderStatus::Open)?.items)?;
@@ -306,7 +303,7 @@ fn statement(events: &[Prepared]) -> Fallible<String> {
         shards.join(","),
         texts(&events.topics),
         texts(&events.keys),
-        headers.join(","),
+        texts(&events.headers),
         payloads.join(","),
         items = literal(&items),
     ))

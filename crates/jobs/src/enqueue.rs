@@ -2,9 +2,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use envelope::Cause;
-use serde_json::value::{RawValue, to_raw_value};
 use sqlx::PgConnection;
-use sqlx::types::Json;
 use telemetry::{TraceContext, query_span};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -176,9 +174,9 @@ pub async fn enqueue_all<'a, J: Job>(
     let written: HashSet<Uuid> = sqlx::query_scalar(
         "insert into job (id, kind, payload, correlation_id, traceparent, tracestate, subject, unique_key, run_at,
                           tenant, lane)
-         select id, $1, payload, correlation_id, traceparent, tracestate, subject, unique_key,
+         select id, $1, payload::json, correlation_id, traceparent, tracestate, subject, unique_key,
                 clock_timestamp() + make_interval(secs => delay), tenant, lane
-         from unnest($2::uuid[], $3::json[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+         from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                      $9::float8[], $10::text[], $11::text[])
               as new (id, payload, correlation_id, traceparent, tracestate, subject, unique_key, delay, tenant, lane)
          order by unique_key
@@ -205,17 +203,18 @@ pub async fn enqueue_all<'a, J: Job>(
     Ok(rows.ids.into_iter().map(became).collect())
 }
 
-/// Writes a job as JSON.
-pub(crate) fn payload<J: Job>(job: &J) -> Result<Box<RawValue>, EnqueueError> {
-    let payload = to_raw_value(job)?;
-    let size = payload.get().len();
+/// Writes a job as JSON. The text is bound as `text`, because `jsonb` refuses `\u0000`.
+pub(crate) fn payload<J: Job>(job: &J) -> Result<String, EnqueueError> {
+    let payload = serde_json::to_string(job)?;
+    let size = payload.len();
     if size > MAX_PAYLOAD_BYTES { Err(EnqueueError::TooLarge { size }) } else { Ok(payload) }
 }
 
 #[derive(Default)]
 struct Columns {
     ids: Vec<Uuid>,
-    payloads: Vec<Json<Box<RawValue>>>,
+    /// JSON.
+    payloads: Vec<String>,
     correlation_ids: Vec<Option<String>>,
     traceparents: Vec<Option<String>>,
     tracestates: Vec<Option<String>>,
@@ -237,7 +236,7 @@ impl Columns {
                 return Err(EnqueueError::LaneTooLong { size });
             }
             rows.ids.push(meta.id.unwrap_or_else(Uuid::now_v7));
-            rows.payloads.push(Json(payload));
+            rows.payloads.push(payload);
             rows.correlation_ids.push(meta.correlation_id);
             let created_in = meta.created_in.or_else(|| current.clone());
             let (traceparent, tracestate) =

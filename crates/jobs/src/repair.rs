@@ -1,7 +1,5 @@
 //! Changes of single jobs by operators, and of the jobs of its rows by a service.
 
-use serde_json::value::RawValue;
-use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -66,7 +64,7 @@ pub async fn restart<'a, J: Job>(
     let (mut ids, mut payloads) = (Vec::new(), Vec::new());
     for (id, job) in jobs {
         ids.push(id);
-        payloads.push(Json(payload(job)?));
+        payloads.push(payload(job)?);
     }
     let mut savepoint = tx.begin().await?;
     match restart_rows(&mut savepoint, J::KIND, &ids, &payloads).await {
@@ -88,11 +86,11 @@ async fn restart_rows(
     tx: &mut PgConnection,
     kind: &str,
     ids: &[Uuid],
-    payloads: &[Json<Box<RawValue>>],
+    payloads: &[String],
 ) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar(
         "with asked as materialized (
-             select * from unnest($2::uuid[], $3::json[]) as asked (id, payload)
+             select * from unnest($2::uuid[], $3::text[]) as asked (id, payload)
          ), found as materialized (
              select id, unique_key, failed_at, worker is not null as runs from job
              where kind = $1 and id = any($2) order by id for update
@@ -100,7 +98,7 @@ async fn restart_rows(
              select *, row_number() over (partition by unique_key, failed_at is null order by id desc) as rank from found
          )
          update job
-         set payload = asked.payload, again = found.runs, failed_at = null, postponed_since = null, suspicions = 0,
+         set payload = asked.payload::json, again = found.runs, failed_at = null, postponed_since = null, suspicions = 0,
              attempts = case when found.runs then job.attempts else 0 end,
              run_at = case when found.runs then job.run_at else now() end
          from ranked as found join asked using (id)

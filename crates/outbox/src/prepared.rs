@@ -1,10 +1,9 @@
 use std::borrow::Cow;
 
 use envelope::{EncodeError, Encoded, Envelope, Event, NewEvent, SchemaError, TopicSpec};
-use serde::{Serialize, Serializer};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::Serializer;
+use serde::ser::Error as _;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 use telemetry::query_span;
 use tracing::Instrument;
 
@@ -40,20 +39,20 @@ pub struct Prepared {
     key: String,
     envelope: Envelope,
     shard: i16,
-    headers: Box<RawValue>,
+    /// JSON.
+    headers: String,
     payload: Vec<u8>,
 }
 
-/// Serialises headers as an object of texts.
-struct JsonHeaders<'a>(&'a kafka::Headers);
-
-impl Serialize for JsonHeaders<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // All attributes are texts.
-        let texts = self.0.iter();
-        let texts = texts.filter_map(|(name, value)| Some((name, str::from_utf8(value?).ok()?)));
-        serializer.collect_map(texts)
-    }
+/// Writes headers as a JSON object of texts. `bytes` is the length of names and values.
+fn as_json(headers: &kafka::Headers, bytes: usize) -> serde_json::Result<String> {
+    // All attributes are texts.
+    let texts = headers.iter();
+    let texts = texts.filter_map(|(name, value)| Some((name, str::from_utf8(value?).ok()?)));
+    // Each has four quotes, a colon and a comma.
+    let mut json = Vec::with_capacity(bytes + 6 * headers.len() + 2);
+    serde_json::Serializer::new(&mut json).collect_map(texts)?;
+    String::from_utf8(json).map_err(serde_json::Error::custom)
 }
 
 impl Prepared {
@@ -117,7 +116,7 @@ pub fn prepare_for<E: Event>(
         let (topic, limit) = (topic.name.clone().into_owned(), topic.max_record_bytes);
         return Err(PrepareError::TooLarge { size, topic, limit });
     }
-    let headers = to_raw_value(&JsonHeaders(&headers)).map_err(|error| {
+    let headers = as_json(&headers, of_headers).map_err(|error| {
         let (event_type, reason) = (E::TYPE, error.to_string());
         EncodeError::from(SchemaError::Unwritable { event_type, reason })
     })?;
@@ -150,7 +149,9 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
     let rows = Columns::of(prepared);
     sqlx::query(
         "insert into outbox (shard, topic, key, headers, payload)
-         select * from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[])",
+         select shard, topic, key, headers::json, payload
+         from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+              as event (shard, topic, key, headers, payload)",
     )
     .bind(rows.shards)
     .bind(rows.topics)
@@ -165,7 +166,9 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
 
 /// Events as columns, to be bound into the caller's own statement:
 /// `insert into outbox (shard, topic, key, headers, payload)
-/// select * from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[])`.
+/// select shard, topic, key, headers::json, payload
+/// from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+///      as event (shard, topic, key, headers, payload)`.
 ///
 /// ```no_run
 /// # async fn example(pool: sqlx::PgPool, event: outbox::Prepared) -> sqlx::Result<()> {
@@ -177,8 +180,9 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
 ///          returning parcel
 ///      )
 ///      insert into outbox (shard, topic, key, headers, payload)
-///      select batch.*
-///      from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[]) as batch,
+///      select shard, topic, key, headers::json, payload
+///      from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+///               as event (shard, topic, key, headers, payload),
 ///           shipped",
 /// )
 /// .bind(rows.shards)
@@ -198,8 +202,8 @@ pub struct Columns<'a> {
     pub topics: Vec<&'a str>,
     /// `text[]`
     pub keys: Vec<&'a str>,
-    /// `json[]`
-    pub headers: Vec<Json<&'a RawValue>>,
+    /// `text[]`: JSON objects, not `jsonb[]`, which Postgres would write as text and parse again.
+    pub headers: Vec<&'a str>,
     /// `bytea[]`
     pub payloads: Vec<&'a [u8]>,
 }
@@ -218,7 +222,7 @@ impl<'a> Columns<'a> {
             columns.shards.push(row.shard);
             columns.topics.push(&row.topic);
             columns.keys.push(&row.key);
-            columns.headers.push(Json(&*row.headers));
+            columns.headers.push(&row.headers);
             columns.payloads.push(&row.payload);
         }
         columns

@@ -95,7 +95,7 @@ macro_rules! write_changes {
                             (select $6::text[]), (select $7::text[]), (select $8::text[]), (select $9::jsonb[]),
                             (select $10::bigint[]), (select $11::timestamptz[]), (select $12::timestamptz[]),
                             (select $13::timestamptz[]), (select $14::text[]), (select $15::bytea[]),
-                            (select $16::smallint[]), (select $17::json[]), (select $18::json[]))
+                            (select $16::smallint[]), (select $17::text[]), (select $18::text[]))
                     change (id, is_new, tenant_id, version, status, customer_email, currency,
                             items, total, created_at, completed_at, cancelled_at,
                             key, fingerprint, http_status, headers, body)
@@ -110,7 +110,7 @@ macro_rules! write_changes {
                 ) found
              ), keyed as (
                 insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-                select tenant_id, key, fingerprint, http_status, headers, body
+                select tenant_id, key, fingerprint, http_status, headers::json, body::json
                 from change, patience, (select count(*) from locked) all_locked
                 where key is not null and (is_new or id in (select id from locked))
                 order by tenant_id, key
@@ -143,9 +143,9 @@ macro_rules! write_changes {
                 select id from placed union all select id from changed
              ), said as (
                 insert into outbox (shard, topic, key, headers, payload)
-                select shard, topic, key, headers, payload
+                select shard, topic, key, headers::json, payload
                 from unnest((select $19::uuid[]), (select $20::smallint[]), (select $21::text[]),
-                            (select $22::text[]), (select $23::json[]), (select $24::bytea[]))
+                            (select $22::text[]), (select $23::text[]), (select $24::bytea[]))
                     with ordinality event (order_id, shard, topic, key, headers, payload, place)
                 where order_id in (select id from written)
                 order by place
@@ -244,12 +244,13 @@ fn bind_keys<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> 
         key.as_ref().map(|key| key.row(&order.state.tenant_id, answer))
     };
     let rows: Vec<Option<IdempotencyRow<'q>>> = changes.iter().map(row).collect();
+    let bodies = column(&rows, |row| row.body);
     query
         .bind(column(&rows, |row| row.key))
         .bind(column(&rows, |row| row.fingerprint))
         .bind(column(&rows, |row| row.status))
-        .bind(column(&rows, |row| Json(row.headers.0)))
-        .bind(column(&rows, |row| Json(row.body.0)))
+        .bind(rows.into_iter().map(|row| Some(row?.headers)).collect::<Vec<_>>())
+        .bind(bodies)
 }
 
 /// Binds `$19` to `$24`.

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use envelope::TenantId;
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
@@ -45,14 +46,14 @@ pub struct IdempotencyKey {
 pub struct Answer {
     /// Status of the response.
     pub status: StatusCode,
-    /// Body of the response.
-    pub body: Value,
+    /// JSON.
+    body: String,
     headers: BTreeMap<String, String>,
 }
 
 /// Columns to bind into the statement of the change, so that change and key are written together:
 /// `insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`.
+/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::text::json, $6::text::json)`.
 /// If the key has an answer already, the statement fails with a violation that
 /// [`IdempotencyKey::is_taken`] recognises; with `on conflict do nothing returning` it can leave
 /// out the change instead.
@@ -66,10 +67,10 @@ pub struct Row<'a> {
     pub fingerprint: &'a [u8],
     /// `smallint`
     pub status: i16,
-    /// `json`
-    pub headers: Json<&'a BTreeMap<String, String>>,
-    /// `json`
-    pub body: Json<&'a Value>,
+    /// `text` of a JSON object, not `jsonb`, which Postgres would write as text and parse again.
+    pub headers: String,
+    /// `text` of a JSON value.
+    pub body: &'a str,
 }
 
 /// Describes the header.
@@ -149,15 +150,15 @@ impl IdempotencyKey {
         connection: &mut PgConnection,
         tenant: &TenantId,
     ) -> Result<Option<Answer>, Problem> {
-        type Stored = (Vec<u8>, i16, Json<BTreeMap<String, String>>, Json<Value>);
+        type Stored = (Vec<u8>, i16, Json<BTreeMap<String, String>>, String);
         let stored: Option<Stored> = sqlx::query_as(
-            "select fingerprint, status, headers, body from idempotency_key where tenant_id = $1 and key = $2",
+            "select fingerprint, status, headers, body::text from idempotency_key where tenant_id = $1 and key = $2",
         )
         .bind(tenant.as_str())
         .bind(&self.key)
         .fetch_optional(connection)
         .await?;
-        let Some((fingerprint, status, Json(headers), Json(body))) = stored else {
+        let Some((fingerprint, status, Json(headers), body)) = stored else {
             return Ok(None);
         };
         if fingerprint != self.fingerprint {
@@ -172,13 +173,14 @@ impl IdempotencyKey {
 
     /// Returns the row that stores `answer` for this key.
     pub fn row<'a>(&'a self, tenant: &'a TenantId, answer: &'a Answer) -> Row<'a> {
+        let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         Row {
             tenant_id: tenant.as_str(),
             key: &self.key,
             fingerprint: &self.fingerprint,
             status: i16::try_from(answer.status.as_u16()).unwrap_or_default(),
-            headers: Json(&answer.headers),
-            body: Json(&answer.body),
+            headers: headers.collect::<Value>().to_string(),
+            body: &answer.body,
         }
     }
 
@@ -199,14 +201,14 @@ impl Row<'_> {
     pub async fn keep(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(
             "insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-             values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)",
+             values ($1::text, $2::text, $3::bytea, $4::smallint, $5::text::json, $6::text::json)",
         )
         .bind(self.tenant_id)
         .bind(self.key)
         .bind(self.fingerprint)
         .bind(self.status)
-        .bind(Json(self.headers.0))
-        .bind(Json(self.body.0))
+        .bind(&self.headers)
+        .bind(self.body)
         .execute(connection)
         .await?;
         Ok(())
@@ -215,8 +217,12 @@ impl Row<'_> {
 
 impl Answer {
     /// Creates an answer without headers.
-    pub fn new(status: StatusCode, body: Value) -> Self {
-        Self { status, body, headers: BTreeMap::new() }
+    ///
+    /// # Errors
+    /// Fails with 500 if the body can't be written as JSON.
+    pub fn new(status: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_string(body).map_err(Problem::internal)?;
+        Ok(Self { status, body, headers: BTreeMap::new() })
     }
 
     /// Adds a header. Its value must be printable ASCII.
@@ -230,7 +236,7 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, "application/json")];
-        let mut response = (self.status, content_type, self.body.to_string()).into_response();
+        let mut response = (self.status, content_type, self.body).into_response();
         for (name, value) in self.headers {
             if let (Ok(name), Ok(value)) =
                 (name.parse::<HeaderName>(), HeaderValue::from_str(&value))

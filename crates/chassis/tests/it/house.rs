@@ -117,7 +117,7 @@ async fn ship(
     sqlx::query("select pg_sleep(0.1)").execute(&mut *tx).await?;
     let number: String =
         sqlx::query_scalar("select gen_random_uuid()::text").fetch_one(&mut *tx).await?;
-    let answer = Answer::new(StatusCode::CREATED, json!({ "number": number }));
+    let answer = Answer::new(StatusCode::CREATED, &json!({ "number": number }))?;
     if let Some(key) = &key {
         key.row(&caller.tenant, &answer).keep(&mut tx).await?;
     }

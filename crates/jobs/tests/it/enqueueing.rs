@@ -77,3 +77,15 @@ async fn what_is_too_large_is_refused_before_it_is_written() {
     let refused = jobs::enqueue(&mut tx, &job, Meta::new()).await.unwrap_err();
     assert!(matches!(refused, EnqueueError::TooLarge { .. }), "{refused}");
 }
+
+#[tokio::test]
+async fn a_payload_may_have_every_text_of_json() {
+    let house = House::new().await;
+    let mut tx = house.pool.begin().await.unwrap();
+    let job = Work { name: "a\0b".into() };
+    let enqueued = jobs::enqueue(&mut tx, &job, Meta::new()).await.unwrap();
+    let Enqueued::New(id) = enqueued else { panic!("{enqueued:?}") };
+    assert_eq!(jobs::restart(&mut tx, [(id, &job)]).await.unwrap(), [id]);
+    let payload = sqlx::query_scalar::<_, String>("select payload::text from job");
+    assert_eq!(payload.fetch_one(&mut *tx).await.unwrap(), r#"{"name":"a\u0000b"}"#);
+}

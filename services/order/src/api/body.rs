@@ -143,8 +143,7 @@ fn status_schema() -> Object {
 
 /// Creates a response with the order and its `ETag`.
 pub(super) fn answer(status: StatusCode, order: &Order) -> Result<Answer, Problem> {
-    let body = serde_json::to_value(OrderBody::of(order)).map_err(Problem::internal)?;
-    Ok(Answer::new(status, body).header(&ETAG, super::etag(order)))
+    Ok(Answer::new(status, &OrderBody::of(order))?.header(&ETAG, super::etag(order)))
 }
 
 impl<'a> OrderBody<'a> {

@@ -290,7 +290,7 @@ mod tests {
         let placed = draft.place(tenant, OffsetDateTime::UNIX_EPOCH, cause);
         let (order, created) = placed.expect("an order");
         let events = vec![outbox::prepare(created).expect("an event")];
-        let answer = Answer::new(StatusCode::CREATED, serde_json::Value::Null);
+        let answer = Answer::new(StatusCode::CREATED, &()).expect("an answer");
         Arc::new(Change { order, is_new: true, events, answer, key: None })
     }
 

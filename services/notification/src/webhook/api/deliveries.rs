@@ -132,7 +132,7 @@ pub(super) async fn test(
     let answer = change::once(&api.parts.pool, &caller, key.as_ref(), async |tx| {
         let webhook = enabled_webhook(&mut *tx, &caller, id).await?;
         let test = redelivery::test(tx, &caller.tenant, id, &webhook.url).await;
-        Ok(accepted(test.map_err(not_enqueued)?))
+        accepted(test.map_err(not_enqueued)?)
     });
     waking(&api, answer).await
 }
@@ -164,14 +164,14 @@ pub(super) async fn redeliver(
                 "the content of the delivery was erased at the customer's request",
             ));
         }
-        Ok(accepted(id))
+        accepted(id)
     });
     waking(&api, answer).await
 }
 
-fn accepted(id: Uuid) -> Answer {
-    let answer = Answer::new(StatusCode::ACCEPTED, json!({ "id": id, "status": "waiting" }));
-    answer.header(&header::LOCATION, format!("/deliveries/{id}"))
+fn accepted(id: Uuid) -> Result<Answer, Problem> {
+    let answer = Answer::new(StatusCode::ACCEPTED, &json!({ "id": id, "status": "waiting" }))?;
+    Ok(answer.header(&header::LOCATION, format!("/deliveries/{id}")))
 }
 
 /// Wakes the workers after a change is committed.
@@ -236,7 +236,7 @@ pub(super) async fn redeliver_since(
         let (has_more, next_cursor) = (last.is_some(), last.map(Cursor::at));
         let body =
             json!({ "redelivered": count, "has_more": has_more, "next_cursor": next_cursor });
-        Ok(Answer::new(StatusCode::ACCEPTED, body))
+        Answer::new(StatusCode::ACCEPTED, &body)
     });
     waking(&api, answer).await
 }

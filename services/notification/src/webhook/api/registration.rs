@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use chassis::{Answer, Caller, IdempotencyKey, Path, Problem, Submission};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -68,7 +67,7 @@ pub(super) async fn register(
             }
         };
         let location = format!("/webhooks/{}", webhook.id);
-        let answer = Answer::new(StatusCode::CREATED, json!(Registered { webhook, secret }));
+        let answer = Answer::new(StatusCode::CREATED, &Registered { webhook, secret })?;
         Ok(answer.header(&header::LOCATION, location))
     })
     .await

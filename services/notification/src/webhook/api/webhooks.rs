@@ -115,7 +115,7 @@ pub(super) async fn enable(
         if !health::enable(tx, &caller.tenant, id).await? {
             return Err(unknown(id));
         }
-        Ok(Answer::new(StatusCode::OK, json!(webhook(tx, &caller, id).await?)))
+        Answer::new(StatusCode::OK, &webhook(tx, &caller, id).await?)
     })
     .await
 }
@@ -162,7 +162,7 @@ pub(super) async fn rotate_secret(
         webhook_events::insert(tx, id, WebhookEventType::SecretRotated, None).await?;
         let until = (OffsetDateTime::now_utc() + api.rotation).format(&Rfc3339).ok();
         let body = json!({ "id": id, "secret": secret, "previous_valid_until": until });
-        Ok(Answer::new(StatusCode::OK, body))
+        Answer::new(StatusCode::OK, &body)
     })
     .await
 }
