@@ -9,6 +9,8 @@ use crate::{CorrelationId, Envelope, EventId, SPEC_VERSION, TenantId, TextIdErro
 /// Maximum length of `source`, `type`, `subject` and `partitionkey`, in bytes. They are stored in
 /// indexes, whose rows Postgres limits to a third of a page (2,704 bytes).
 pub const MAX_TEXT_BYTES: usize = 512;
+/// Maximum length of `traceparent`.
+const MAX_TRACEPARENT_BYTES: usize = 128;
 /// W3C Trace Context requires to propagate at least 512 characters.
 const MAX_TRACESTATE_BYTES: usize = 512;
 /// Maximum length of an ignored value in the log.
@@ -81,8 +83,8 @@ impl Envelope {
                 .optional("partitionkey")
                 .map(|text| stored("partitionkey", text))
                 .transpose()?,
-            traceparent: reader.usable("traceparent", |text| within(text, MAX_GIVEN_BYTES)),
-            tracestate: reader.usable("tracestate", |text| within(text, MAX_TRACESTATE_BYTES)),
+            traceparent: reader.usable("traceparent", |text| traceparent(text.to_owned())),
+            tracestate: reader.usable("tracestate", |text| tracestate(text.to_owned())),
             id,
         };
         Ok((envelope, reader.ignored))
@@ -128,8 +130,19 @@ pub(crate) fn stored(name: &'static str, text: &str) -> Result<String, EnvelopeE
     }
 }
 
-fn within(text: &str, bytes: usize) -> Option<String> {
-    (text.len() <= bytes && text.is_ascii()).then(|| text.to_owned())
+/// Returns the text if it can be a `traceparent`, whose parts are parsed where it is used.
+pub(crate) fn traceparent(text: String) -> Option<String> {
+    printable(text, MAX_TRACEPARENT_BYTES)
+}
+
+/// Returns the text if it can be a `tracestate`.
+pub(crate) fn tracestate(text: String) -> Option<String> {
+    printable(text, MAX_TRACESTATE_BYTES)
+}
+
+fn printable(text: String, bytes: usize) -> Option<String> {
+    let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+    (text.len() <= bytes && is_printable).then_some(text)
 }
 
 fn cut(text: &str) -> String {
@@ -181,6 +194,7 @@ mod tests {
             ("causationid", "a\nb"),
             ("traceparent", &"0".repeat(200)),
             ("tracestate", "ü"),
+            ("tracestate", "vendor=a\0b"),
         ] {
             let (envelope, ignored) = read(&[(name, given)]).expect(name);
             let expected = Ignored { attribute: envelope_name(name), given: cut(given) };

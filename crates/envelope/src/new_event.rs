@@ -1,10 +1,13 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::attributes::stored;
+use crate::attributes::{self, stored};
 use crate::{
     CorrelationId, Envelope, EnvelopeError, Event, EventId, SchemaError, TenantId, TextIdError,
 };
+
+/// Bytes of the data of most events, so that they are not moved while they grow.
+const USUAL_DATA: usize = 512;
 
 /// The cause of an event: its flow, and the event or request that caused it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,7 +138,8 @@ impl<E: Event> NewEvent<E> {
         };
         let value: Value = serde_json::to_value(&self.data).map_err(unwritable)?;
         let dataschema = E::SCHEMA.check(event_type, &value)?.to_owned();
-        let data = serde_json::to_vec(&self.data).map_err(unwritable)?;
+        let mut data = Vec::with_capacity(USUAL_DATA);
+        serde_json::to_writer(&mut data, &self.data).map_err(unwritable)?;
         let tenant = self.data.tenant().map(TenantId::new).transpose();
         let refused = |source| EncodeError::Attribute { event_type, source };
         let stored = |name, text: &str| stored(name, text).map_err(refused);
@@ -152,8 +156,9 @@ impl<E: Event> NewEvent<E> {
             correlation_id,
             causation_id,
             partition_key: Some(stored("partitionkey", &self.data.partition_key())?),
-            traceparent,
-            tracestate,
+            // A malformed trace context must not fail the work. Readers ignore it, too.
+            traceparent: traceparent.and_then(attributes::traceparent),
+            tracestate: tracestate.and_then(attributes::tracestate),
         };
         Ok(Encoded { envelope, data })
     }
@@ -200,5 +205,18 @@ mod tests {
             let refused = encode(source, &subject);
             assert!(matches!(refused, Err(EncodeError::Attribute { .. })), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_trace_context_that_no_reader_would_take_is_left_out() {
+        let traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+        let cause = Cause {
+            traceparent,
+            tracestate: Some("vendor=a\0b".into()),
+            ..Cause::new(CorrelationId::generate())
+        };
+        let event = NewEvent::new("/warehouse", ParcelShipped("P-17".into()), cause.clone());
+        let envelope = event.encode().expect("an event").envelope;
+        assert_eq!((envelope.traceparent, envelope.tracestate), (cause.traceparent, None));
     }
 }
