@@ -209,9 +209,6 @@ impl Message {
     ) -> Result<Self, Failure> {
         log_ignored(&event, &span);
         let envelope = &event.envelope;
-        span.record("event_id", envelope.id.as_str());
-        span.record("correlation_id", envelope.correlation_id.as_str());
-        span.record("tenant_id", envelope.tenant_id.as_ref().map(envelope::TenantId::as_str));
         if route.mode == Mode::LatestWins {
             let missing = |what| Failure::permanent(Unroutable::NoVersion(what));
             envelope.version.ok_or_else(|| missing("usable sequence"))?;

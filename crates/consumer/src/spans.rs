@@ -97,9 +97,9 @@ fn unconnected(
         letter_id = replayed.map(|it| it.letter.to_string()),
         outcome = field::Empty,
         error = field::Empty,
-        event_id = field::Empty,
-        correlation_id = field::Empty,
-        tenant_id = field::Empty,
+        event_id = envelope.map(|it| it.id.as_str()),
+        correlation_id = envelope.map(|it| it.correlation_id.as_str()),
+        tenant_id = envelope.and_then(|it| it.tenant_id.as_ref()).map(TenantId::as_str),
         error.r#type = field::Empty,
     )
 }

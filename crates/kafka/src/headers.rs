@@ -73,12 +73,16 @@ impl Headers {
     /// Returns the value of the last header of a name, as Java's `lastHeader`. Returns `None` if
     /// there is none, or its value is null.
     pub fn last(&self, name: &str) -> Option<&[u8]> {
-        self.last_where(|other| other == name)
+        self.last_of("", name)
     }
 
-    /// Does the same for names that fulfil a condition.
-    pub(crate) fn last_where(&self, is_it: impl Fn(&str) -> bool) -> Option<&[u8]> {
-        self.iter().rfind(|(name, _)| is_it(name))?.1
+    /// Does the same for a name of two parts, without joining them.
+    pub(crate) fn last_of(&self, prefix: &str, name: &str) -> Option<&[u8]> {
+        // An event is decoded by a dozen of these searches, so they compare bytes, and check no
+        // other name for being text.
+        let is_it = |it: &[u8]| it.strip_prefix(prefix.as_bytes()) == Some(name.as_bytes());
+        let found = (0..self.ends.len()).rev().find(|index| is_it(self.name_at(*index)))?;
+        self.value_at(found)
     }
 
     /// Returns the number of headers.
@@ -92,11 +96,19 @@ impl Headers {
     }
 
     fn at(&self, index: usize) -> (&str, Option<&[u8]>) {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].end());
-        let HeaderEnds { name_end, value_end } = self.ends[index];
         // Names are only written by `push`, from text.
-        let name = std::str::from_utf8(&self.bytes[start..name_end]).unwrap_or_default();
-        (name, value_end.map(|end| &self.bytes[name_end..end]))
+        let name = std::str::from_utf8(self.name_at(index)).unwrap_or_default();
+        (name, self.value_at(index))
+    }
+
+    fn name_at(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].end());
+        &self.bytes[start..self.ends[index].name_end]
+    }
+
+    fn value_at(&self, index: usize) -> Option<&[u8]> {
+        let HeaderEnds { name_end, value_end } = self.ends[index];
+        Some(&self.bytes[name_end..value_end?])
     }
 
     /// Returns the size of their allocations, in bytes.
@@ -112,10 +124,10 @@ impl Headers {
             header.map_or(("\u{fffd}", None), |header| (header.key, header.value))
         };
         let length =
-            |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len);
-        let bytes = (0..headers.count()).map(|index| length(get(index))).sum();
-        let mut copied = Self::with_capacity(headers.count(), bytes);
-        for (name, value) in (0..headers.count()).map(get) {
+            |(name, value): &(&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len);
+        let all: Vec<_> = (0..headers.count()).map(get).collect();
+        let mut copied = Self::with_capacity(all.len(), all.iter().map(length).sum());
+        for (name, value) in all {
             copied.push(name, value);
         }
         copied

@@ -50,8 +50,7 @@ impl Record {
 
     /// Returns the same for a name of two parts, without joining them.
     pub(crate) fn text_header_of(&self, prefix: &str, name: &str) -> Option<&str> {
-        let is_it = |key: &str| key.strip_prefix(prefix).is_some_and(|rest| rest == name);
-        std::str::from_utf8(self.headers.last_where(is_it)?).ok()
+        std::str::from_utf8(self.headers.last_of(prefix, name)?).ok()
     }
 
     /// Returns its approximate size in memory, in bytes.

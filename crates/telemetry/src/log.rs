@@ -175,11 +175,13 @@ pub(crate) fn trace_id(span: &Id) -> Option<String> {
 pub(crate) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
-    fn set(&mut self, field: &Field, value: Value) {
+    /// Sets a field, unless only traces show it.
+    fn set<V: Into<Value>>(&mut self, field: &Field, value: impl FnOnce() -> V) {
         let name = field.name();
         if OTEL.iter().any(|prefix| name.starts_with(prefix)) {
             return;
         }
+        let value = value().into();
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
             None => self.0.push((name, value)),
@@ -203,31 +205,31 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field, Value::String(format!("{value:?}")));
+        self.set(field, || format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, value.into());
+        self.set(field, || value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, value.into());
+        self.set(field, || value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, value.into());
+        self.set(field, || value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field, value.into());
+        self.set(field, || value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, value.into());
+        self.set(field, || value);
     }
 
     fn record_error(&mut self, field: &Field, error: &(dyn std::error::Error + 'static)) {
-        self.set(field, crate::error_chain(error).into());
+        self.set(field, || crate::error_chain(error));
     }
 }
 

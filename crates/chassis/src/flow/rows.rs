@@ -44,7 +44,10 @@ impl<'a> Rows<'a> {
 
     fn begin(&mut self, correlation_id: &'a str) -> usize {
         let id = key(correlation_id);
-        self.keys.push(id.clone().into_owned());
+        // Most flows have two more keys, about as long.
+        let mut keys = String::with_capacity(3 * (id.len() + 1));
+        keys.push_str(&id);
+        self.keys.push(keys);
         self.correlation_ids.push(id);
         self.steps.push(String::new());
         self.steps.len() - 1

@@ -15,6 +15,8 @@ const MAX_TEXT: usize = 512;
 const MAX_ERROR: usize = 2_000;
 /// Maximum number of failed attempts that are kept; the first ones are dropped.
 const MAX_ATTEMPTS: usize = 20;
+/// Bytes of the members of most steps, so that they are not moved while they grow.
+const USUAL_MEMBERS: usize = 640;
 
 /// A step that has not ended.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Draft {
             outcome: None,
             error: None,
             attempts: VecDeque::new(),
-            members: Vec::with_capacity(if is_lost { 0 } else { 256 }),
+            members: Vec::with_capacity(if is_lost { 0 } else { USUAL_MEMBERS }),
         }
     }
 

@@ -18,11 +18,7 @@ impl Visit for Draft {
         let id = || Some(cut(text, MAX_ID).to_owned());
         match field.name() {
             "correlation_id" => self.correlation_id = id(),
-            // Used if the correlation id of the event could not be read.
-            "messaging.message.conversation_id" if self.correlation_id.is_none() => {
-                self.correlation_id = id();
-            }
-            "event_id" | "messaging.message.id" => self.event_id = id(),
+            "event_id" => self.event_id = id(),
             "subject" | "cloudevents.event_subject" => self.subject = id(),
             "outcome" => self.outcome = id(),
             "error" => self.error = Some(text.to_owned()),
@@ -70,7 +66,7 @@ impl Visit for Draft {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if member(field.name()).is_some() || field.name() == "error" {
+        if !self.is_lost() && (member(field.name()).is_some() || field.name() == "error") {
             self.record_str(field, &format!("{value:?}"));
         }
     }

@@ -92,9 +92,9 @@ mod tests {
             messaging.destination.name = "parcel.packed",
             messaging.destination.partition.id = "3",
             messaging.kafka.offset = 17_i64,
-            messaging.message.conversation_id = "c-1",
             cloudevents.event_subject = "P-17",
-            event_id = field::Empty,
+            correlation_id = "c-1",
+            event_id = "e-1",
             outcome = field::Empty,
             error = field::Empty,
         )
@@ -152,7 +152,6 @@ mod tests {
         let steps = FlowSteps::new(9);
         recording(|| {
             let span = steps.span(process);
-            span.record("event_id", "e-1");
             for attempt in 1..=30 {
                 note_failed_attempt(&span, attempt, &std::fmt::Error);
             }
