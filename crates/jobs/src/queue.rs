@@ -8,10 +8,14 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use time::OffsetDateTime;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::handler::Context;
 use crate::slots::Lane;
+
+/// Wait before jobs whose rows are locked are released.
+const RELEASE_AGAIN: Duration = Duration::from_millis(50);
 
 /// A job leased by a worker.
 #[derive(Debug, sqlx::FromRow)]
@@ -284,10 +288,23 @@ impl Queue {
     }
 
     /// Releases all jobs of this worker without counting their attempts. The attempts of a
-    /// restarted job are reset.
+    /// restarted job are reset. Waits for jobs that somebody has locked, after the others.
     pub(crate) async fn release(&self) -> sqlx::Result<u64> {
+        let mut released = 0;
+        loop {
+            released += self.release_unlocked().await?;
+            let left = sqlx::query_scalar("select exists (select from job where worker = $1)");
+            if !left.bind(self.worker).fetch_one(&self.pool).await? {
+                return Ok(released);
+            }
+            sleep(RELEASE_AGAIN).await;
+        }
+    }
+
+    async fn release_unlocked(&self) -> sqlx::Result<u64> {
         let released = sqlx::query(
-            "with held as materialized (select id from job where worker = $1 order by id for update)
+            "with held as materialized (
+                 select id from job where worker = $1 order by id for update skip locked)
              update job
              set worker = null, run_at = now(), attempts = case when again then 0 else attempts - 1 end, again = false
              from held where job.id = held.id",

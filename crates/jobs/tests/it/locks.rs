@@ -1,5 +1,4 @@
-//! Tests of the order of locks: several jobs are locked by ascending id, since two transactions
-//! that lock the same jobs would otherwise deadlock.
+//! Tests of locked rows: they keep no other job of the worker waiting.
 
 use std::time::Duration;
 
@@ -7,17 +6,6 @@ use jobs::{Meta, State};
 use uuid::Uuid;
 
 use crate::house::{House, Work};
-
-/// Locks the first of two jobs, and checks that a worker which waits for it has not locked the
-/// second one meanwhile.
-async fn the_second_is_free_while_the_first_is_waited_for(house: &House, ids: [Uuid; 2]) {
-    let mut tx = house.pool.begin().await.unwrap();
-    jobs::lock(&mut tx, &ids[..1]).await.unwrap();
-    house.until_waiting_for_a_lock().await;
-    let free = sqlx::query("select from job where id = $1 for update nowait").bind(ids[1]);
-    free.execute(&mut *tx).await.unwrap();
-    tx.commit().await.unwrap();
-}
 
 /// Starts two jobs, the second of which is before the first in the table.
 async fn two_running_jobs(house: &House) -> [Uuid; 2] {
@@ -44,11 +32,21 @@ async fn a_row_that_somebody_has_locked_costs_no_other_job_its_lease() {
 }
 
 #[tokio::test]
-async fn what_a_worker_has_is_given_back_in_the_order_of_ids() {
+async fn a_row_that_somebody_has_locked_keeps_no_other_job_from_being_given_back() {
     let mut house = House::new().await;
     house.options.lease = Duration::from_mins(1);
     house.options.drain = Duration::from_millis(50);
     let running = house.run(house.endless::<Work>());
     let ids = two_running_jobs(&house).await;
-    tokio::join!(running.end(), the_second_is_free_while_the_first_is_waited_for(&house, ids));
+    let mut tx = house.pool.begin().await.unwrap();
+    jobs::lock(&mut tx, &ids[..1]).await.unwrap();
+    let unlocked_later = async {
+        house.has(ids[1], State::Waiting).await;
+        house.has(ids[0], State::Running).await;
+        tx.rollback().await.unwrap();
+    };
+    tokio::join!(running.end(), unlocked_later);
+    for id in ids {
+        assert_eq!(house.has(id, State::Waiting).await.record.attempts, 0);
+    }
 }
