@@ -77,7 +77,8 @@ fn before(age: Duration) -> Uuid {
     id_at(then.unwrap_or_default())
 }
 
-fn id_at(since_epoch: Duration) -> Uuid {
+/// Returns an id below that of every UUIDv7 made at that time since 1970 or later.
+pub(crate) fn id_at(since_epoch: Duration) -> Uuid {
     let milliseconds = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     Uuid::from_u128(u128::from(milliseconds & 0xffff_ffff_ffff) << 80)
 }

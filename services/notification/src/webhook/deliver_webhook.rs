@@ -53,13 +53,15 @@ enum DeliveryError {
     Unusable,
     #[error("the target asked for a pause (Retry-After) in its response to another delivery")]
     Paused,
+    #[error("the webhook was enabled meanwhile")]
+    Enabled,
 }
 
 impl DeliveryError {
     fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Answered(status, _) | Self::Redirected(status) => Some(*status),
-            Self::Target(_) | Self::Unusable | Self::Paused => None,
+            Self::Target(_) | Self::Unusable | Self::Paused | Self::Enabled => None,
         }
     }
 
@@ -112,6 +114,16 @@ impl Delivering {
             Err(DeliveryError::Redirected(status))
         } else {
             Err(DeliveryError::Answered(status, retry_after))
+        }
+    }
+
+    /// Holds the delivery of a disabled webhook. If that was not possible, the job looks at the
+    /// delivery again.
+    async fn hold(&self, id: Uuid, round: i32) -> Result<(), Failure> {
+        if deliveries::hold(&self.pool, id, round).await? {
+            Ok(())
+        } else {
+            Err(Failure::deferred(DeliveryError::Enabled, Duration::ZERO))
         }
     }
 
@@ -201,7 +213,7 @@ impl Handler for Delivering {
             return Ok(deliveries::cancel(&self.pool, id).await?);
         };
         if delivery.is_disabled {
-            return Ok(deliveries::hold(&self.pool, id, delivery.round).await?);
+            return self.hold(id, delivery.round).await;
         }
         if let Some(wait) = delivery.paused_for {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
@@ -212,7 +224,7 @@ impl Handler for Delivering {
         match outcome {
             // The delivery waits for the tenant to enable the webhook, so the job must not fail,
             // which would call for an operator.
-            Err(_) if disabled => Ok(deliveries::hold(&self.pool, id, delivery.round).await?),
+            Err(_) if disabled => self.hold(id, delivery.round).await,
             Err(error) => Err(error.into_failure()),
             Ok(_) => Ok(()),
         }

@@ -105,6 +105,7 @@ pub(crate) async fn write<E: OrderEvent>(
     .fetch_all(&mut *tx)
     .instrument(query_span("select webhooks"))
     .await?;
+    let subscribed = confirm_disabled(tx, subscribed).await?;
     let mut sorted: Vec<_> = events.iter().collect();
     sorted.sort_by_key(|event| (&event.envelope.source, event.envelope.id.as_str()));
     let mut chunk = Chunk::default();
@@ -115,6 +116,28 @@ pub(crate) async fn write<E: OrderEvent>(
         }
     }
     chunk.write(tx, E::TYPE).await
+}
+
+/// Keeps disabled webhooks disabled until the transaction ends: its deliveries will be held, and
+/// nothing would send them if the webhook were enabled before the commit. Webhooks that were
+/// enabled meanwhile are returned as such.
+async fn confirm_disabled(
+    tx: &mut PgConnection,
+    mut subscribed: Vec<Subscribed>,
+) -> sqlx::Result<Vec<Subscribed>> {
+    let disabled = subscribed.iter().filter(|webhook| webhook.is_disabled);
+    let disabled: Vec<_> = disabled.map(|webhook| webhook.id).collect();
+    if disabled.is_empty() {
+        return Ok(subscribed);
+    }
+    let still = sqlx::query_scalar::<_, Uuid>(
+        "select id from webhooks where id = any($1) and status = 'disabled' order by id for share",
+    );
+    let still = still.bind(disabled).fetch_all(tx).await?;
+    for webhook in &mut subscribed {
+        webhook.is_disabled = still.contains(&webhook.id);
+    }
+    Ok(subscribed)
 }
 
 impl Chunk {
@@ -202,12 +225,16 @@ pub(crate) async fn undelivered(
     job: &DeliverWebhook,
 ) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
-        // A waiting row is not updated, because the deliveries of a paused webhook are checked
-        // repeatedly.
+        // Also writes a waiting row that is about to be sent: if the row is locked or the disk is
+        // full, this fails, and not the record of the attempt. Otherwise it would be sent again and
+        // again. It does not write the row while the webhook is paused, because it is checked
+        // repeatedly then.
         "with revived as (
              update deliveries set status = 'waiting', failed_reason = null
              where id = $1 and round = coalesce($2, round)
-                 and (status = 'failed' or status = 'waiting' and failed_reason is not null))
+                 and (status = 'failed' or status = 'waiting' and (failed_reason is not null or not exists (
+                     select from webhooks where webhooks.id = webhook_id
+                         and (webhooks.status = 'disabled' or paused_until > now())))))
          select webhook_id, round, url, body,
              (select secret from webhooks where webhooks.id = webhook_id) as secret,
              array(select secret from webhook_secrets
@@ -234,16 +261,20 @@ pub(crate) async fn cancel(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Holds a delivery whose webhook is disabled.
-pub(crate) async fn hold(pool: &PgPool, id: Uuid, round: i32) -> sqlx::Result<()> {
-    sqlx::query(
-        "update deliveries set status = 'held' where id = $1 and round = $2 and status = 'waiting'",
-    )
-    .bind(id)
-    .bind(round)
-    .execute(pool)
-    .await?;
-    Ok(())
+/// Holds a delivery whose webhook is disabled. Returns `false` if the webhook was enabled
+/// meanwhile, or if the delivery is not waiting in that round any more.
+pub(crate) async fn hold(pool: &PgPool, id: Uuid, round: i32) -> sqlx::Result<bool> {
+    let held = sqlx::query(
+        // The webhook is locked before its delivery, as in all transactions.
+        "with disabled as materialized (
+             select id from webhooks
+             where id = (select webhook_id from deliveries where id = $1) and status = 'disabled' for share)
+         update deliveries set status = 'held' from disabled
+         where deliveries.id = $1 and webhook_id = disabled.id and round = $2
+             and deliveries.status in ('waiting', 'held')",
+    );
+    let held = held.bind(id).bind(round).execute(pool).await?;
+    Ok(held.rows_affected() == 1)
 }
 
 /// Records an attempt; the last twenty are kept. If the target accepted it, the delivery becomes

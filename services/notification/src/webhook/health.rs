@@ -114,9 +114,12 @@ async fn disable_after(
 pub(super) async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     loop {
         let held = sqlx::query(
-            "with waiting as materialized (
+            // One that was enabled meanwhile keeps what waits.
+            "with disabled as materialized (
+                 select id from webhooks where id = $1 and status = 'disabled' for share
+             ), waiting as materialized (
                  select id from deliveries
-                 where webhook_id = $1 and status <> 'delivered' and status = 'waiting'
+                 where webhook_id = (select id from disabled) and status <> 'delivered' and status = 'waiting'
                  order by id limit $2 for update)
              update deliveries set status = 'held' from waiting where deliveries.id = waiting.id",
         )

@@ -1,5 +1,7 @@
 //! Deliveries at a tenant's request: repetitions and tests.
 
+use std::time::Duration;
+
 use envelope::TenantId;
 use jobs::{EnqueueError, Meta};
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::deliver_webhook::DeliverWebhook;
+use crate::retention::id_at;
 
 /// Maximum number of deliveries that a request repeats.
 pub(super) const MAX_AT_ONCE: i64 = 10_000;
@@ -19,6 +22,8 @@ const CHUNK: usize = 500;
 /// Seed of the advisory locks of redeliveries ("redo"), which keeps them apart from other locks by
 /// a hash of the same text.
 const LOCK_SEED: i64 = 0x7265_646f;
+/// How far the clock that made an id may be before that of the database.
+const CLOCKS: Duration = Duration::from_hours(24);
 /// Event type of a test delivery.
 const TEST: &str = "webhook.test";
 const SOURCE: &str = "/notification";
@@ -93,6 +98,9 @@ pub(super) async fn redeliver_since(
 ) -> Result<Repeated, EnqueueError> {
     lock_webhook(tx, webhook).await?;
     let states: Vec<_> = states.iter().map(|state| state.name()).collect();
+    // Ids ascend with time, so that older deliveries are not read.
+    let since_1970 = Duration::try_from(since - OffsetDateTime::UNIX_EPOCH).unwrap_or_default();
+    let after = after.max(id_at(since_1970.saturating_sub(CLOCKS)));
     let ids: Vec<Uuid> = sqlx::query_scalar(
         "select id from deliveries
          where webhook_id = $1 and status = any($2) and created_at >= $3 and id > $4 and body <> '{}'
