@@ -121,10 +121,8 @@ async fn prune_once(
     retention: Option<Duration>,
 ) -> sqlx::Result<u64> {
     prune_standing(pool, subscription).await?;
-    let Some(retention) = retention else {
-        letters::prune(pool, subscription, CHUNK).await?;
-        return Ok(0);
-    };
+    letters::prune(pool, subscription, retention, CHUNK).await?;
+    let Some(retention) = retention else { return Ok(0) };
     let seconds = retention.as_secs_f64();
     let pruned = prune_inbox(pool, subscription, seconds).await?;
     // Attempts at messages that are no longer on any topic.
@@ -139,7 +137,6 @@ async fn prune_once(
         .bind(limit)
     })
     .await?;
-    letters::prune(pool, subscription, CHUNK).await?;
     Ok(pruned)
 }
 

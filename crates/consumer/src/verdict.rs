@@ -153,10 +153,12 @@ impl Judge {
         }
     }
 
-    /// Probes a message without counting an attempt. Returns whether its handler succeeded; for
-    /// duplicates and non-events it is not called.
+    /// Probes a message without counting an attempt. Returns whether its handler succeeded. It is
+    /// not called for duplicates, for non-events, and for a message that has used up its attempts:
+    /// if that one crashes the process, it would do so at each probe.
     pub(crate) async fn try_one(&self, taken: &Taken) -> Result<bool, Failure> {
-        if !matches!(taken.content, Content::Event(_)) {
+        let has_attempts = taken.retries <= self.options.retries;
+        if !(matches!(taken.content, Content::Event(_)) && has_attempts) {
             return Ok(false);
         }
         let span = taken.span.clone();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::import;
 use super::order::last_to_copy;
-use super::record::{COLUMNS, StoredRecord};
+use super::record::{BYTES, COLUMNS, StoredRecord};
 use crate::consumer::Consumer;
 
 /// Time limit for writing a copy, below Postgres' limit on idle transactions.
@@ -193,8 +193,8 @@ impl Copies {
         );
         let query = format!(
             "select {columns}, exception, reason, causes from (
-                 select *, sum(coalesce(octet_length(value), 0)) over (order by seq) - coalesce(octet_length(value), 0) as before
-                 from (select * from dead_letter where subscription = $1 and copied_at is null and seq <= $4 order by seq limit $2) oldest
+                 select *, sum(bytes) over (order by seq) - bytes as before
+                 from (select *, {BYTES} + coalesce(octet_length(value_before), 0) as bytes from dead_letter where subscription = $1 and copied_at is null and seq <= $4 order by seq limit $2) oldest
              ) waiting where before <= $3 order by seq"
         );
         let waiting = sqlx::query_as(sqlx::AssertSqlSafe(query))

@@ -86,6 +86,7 @@ const COUNTED: &str = "select fingerprint, subscription,
 
 const LISTED: &str = "select counted.fingerprint, counted.subscription, letter.event_type, letter.exception, letter.reason,
            case when open = 0 then 'resolved'
+                when triage.status = 'ignored' then 'ignored'
                 when open_died_at > resolved_at and coalesce(triage.set_at < open_died_at, true) then 'regressed'
                 else coalesce(triage.status, 'open') end as status,
            triage.note, triage.set_by as by, open, parked, replaying, resolved, discarded, first_at, last_at, last

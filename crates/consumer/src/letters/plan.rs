@@ -7,6 +7,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use super::bulk;
+use super::record::BYTES;
 use crate::message::{KeyHash, hash_of_key};
 
 /// Maximum bytes of records held at once, plus one record.
@@ -56,17 +57,16 @@ impl Plan {
     /// transaction.
     pub(super) async fn read(pool: &PgPool, replay: Uuid, rehearsal: bool) -> sqlx::Result<Self> {
         let mut tx = bulk::begin(pool).await?;
-        let mut items = sqlx::query_as::<_, Item>(
-            "select item.letter, key, topic, partition, coalesce(octet_length(value), 0)::bigint as bytes,
-                    item.begun, item.alone, item.outcome,
+        let query = format!(
+            "select item.letter, key, topic, partition, {BYTES} as bytes, item.begun, item.alone, item.outcome,
                     coalesce(not force and not rehearsal and expires_at < clock_timestamp(), false) as is_expired
              from dead_letter_replay_item item join dead_letter it on it.seq = item.letter
              join dead_letter_replay replay on replay.id = item.replay
              where item.replay = $1 and (item.outcome is null or item.outcome in ('failed', 'held'))
-             order by item.letter desc",
-        )
-        .bind(replay)
-        .fetch(&mut *tx);
+             order by item.letter desc"
+        );
+        let items = sqlx::query_as::<_, Item>(sqlx::AssertSqlSafe(query));
+        let mut items = items.bind(replay).fetch(&mut *tx);
         let (mut left, mut held, mut expired) = (Vec::new(), HashSet::new(), Vec::new());
         while let Some(item) = items.try_next().await? {
             let key = hash_of_key(item.key.as_deref(), &item.topic, item.partition);

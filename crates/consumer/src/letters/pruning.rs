@@ -1,17 +1,30 @@
+use std::time::Duration;
+
 use sqlx::PgPool;
 
 /// How long closed letters and ended replays are kept.
 const KEPT: &str = "interval '30 days'";
 
-/// Deletes old closed letters, and replays without remaining letters.
-pub(crate) async fn prune(pool: &PgPool, group: &str, chunk: u32) -> sqlx::Result<()> {
+/// Deletes old closed letters, and replays without remaining letters. A discarded letter stays as
+/// long as the inbox row of a processed message, or for ever if that does: it has no such row, and
+/// would take effect if its message came again.
+pub(crate) async fn prune(
+    pool: &PgPool,
+    group: &str,
+    inbox_retention: Option<Duration>,
+    chunk: u32,
+) -> sqlx::Result<()> {
     let letters = format!(
         "delete from dead_letter where seq = any (array(
              select seq from dead_letter
-             where subscription = $1 and closed_at < clock_timestamp() - {KEPT} order by closed_at limit $2))"
+             where subscription = $1 and closed_at < clock_timestamp() - {KEPT}
+                 and (status <> 'discarded' or closed_at < clock_timestamp() - make_interval(secs => $3))
+             order by closed_at limit $2))"
     );
+    let kept = inbox_retention.map(|it| it.as_secs_f64());
     pg::delete_in_chunks(pool, chunk, |limit| {
-        sqlx::query(sqlx::AssertSqlSafe(letters.clone())).bind(group.to_owned()).bind(limit)
+        let letters = sqlx::query(sqlx::AssertSqlSafe(letters.clone()));
+        letters.bind(group.to_owned()).bind(limit).bind(kept)
     })
     .await?;
     // Not by the cascade alone, because a replay may have hundreds of thousands of letters.

@@ -16,6 +16,10 @@ const MAX_ATTRIBUTE: usize = 512;
 pub(super) const COLUMNS: &str =
     r#"seq, id, topic, partition, "offset", "timestamp", key, value, header_names, header_values"#;
 
+/// Bytes of a letter's record, headers included: any part of it may be the largest.
+pub(super) const BYTES: &str = "(coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0)
+    + coalesce((select sum(octet_length(header)) from unnest(header_values) header), 0))::bigint";
+
 /// Columns of a letter that is written, and the parameters that [`NewLetter::bind`] binds for them.
 pub(super) const WRITTEN: &str = r#"id, subscription, topic, partition, "offset", "timestamp", key, value, header_names,
     header_values, event_id, event_type, source, subject, tenant, correlation_id, traceparent, exception, reason, causes,

@@ -141,6 +141,8 @@ impl<'a> Run<'a> {
         if expired.is_empty() {
             return Ok(());
         }
+        // Later letters of their keys must not overtake them.
+        self.plan.held.extend(expired.iter().map(|it| it.key));
         let why = || Some("it has expired since: the inbox may have forgotten it".to_owned());
         let noted: Vec<_> = expired.iter().map(|it| (it.letter, "held", why())).collect();
         ensure_running(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)

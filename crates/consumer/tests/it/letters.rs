@@ -706,6 +706,26 @@ async fn a_copy_is_not_imported_once_its_row_was_pruned() {
 }
 
 #[tokio::test]
+async fn a_discarded_letter_stays_as_long_as_its_message_can_come_again() {
+    let house = House::new().await;
+    let running = house.run_troubled(3);
+    let letters = house.send_dead(3).await;
+    let discarded = Selection::Ids(vec![letters[0].id, letters[1].id]);
+    consumer::discard_letters(&house.pool, GROUP, &discarded).await.unwrap();
+    running.end().await;
+    let close = "update dead_letter set status = coalesce($2, status),
+                     closed_at = clock_timestamp() - make_interval(days => $3) where id = $1";
+    for (letter, status, days) in [(0, None, 46), (1, None, 44), (2, Some("resolved"), 31)] {
+        let close = sqlx::query(close).bind(letters[letter].id).bind(status).bind(days);
+        close.execute(&house.pool).await.unwrap();
+    }
+    let running = house.run_troubled(1);
+    let left = house.letters_of(1).await;
+    assert_eq!(left[0].id, letters[1].id);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn what_the_inbox_may_have_forgotten_is_replayed_by_force_alone() {
     let house = House::new().await;
     let running = house.run_troubled(1);
@@ -855,6 +875,13 @@ async fn letters_of_one_kind_are_a_group_that_resolves_and_regresses() {
     house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
     house.letters_of(3).await;
     assert_eq!(group().await.status, "regressed");
+    running.end().await;
+    let (fingerprint, ignored) = (group().await.fingerprint, GroupStatus::Ignored);
+    consumer::set_letter_group(pool, &fingerprint, ignored, None, "ada").await.unwrap();
+    let running = house.run_troubled(1);
+    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+    house.letters_of(4).await;
+    assert_eq!(group().await.status, "ignored", "until somebody changes it");
     running.end().await;
 }
 
