@@ -145,7 +145,7 @@ async fn a_redelivery_waits_for_a_worker_and_a_worker_not_for_a_redelivery() {
 #[tokio::test]
 async fn a_redelivery_of_many_has_locked_no_delivery_when_it_waits_for_a_worker() {
     let (house, target, running) = failed().await;
-    // Of June 2026, before the delivery that has a job, which is then the first of the second chunk.
+    // Made before the delivery that has a job, which is then the first of the second chunk.
     sqlx::query(
         "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, event_type, url, body,
                                  status)
