@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use testbed::Testbed;
 use uuid::Uuid;
 
+use crate::target::Target;
+
 pub(crate) use testbed::PATIENCE;
 
 /// The document that requests and responses are validated against.
@@ -243,6 +245,18 @@ pub(crate) async fn post(running: &RunningService, path: &str) -> (u16, Value) {
     let request = reqwest::Client::new().post(format!("http://{}{path}", running.http));
     let response = CONTRACT.send(request.bearer_auth("demo-acme")).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+/// Starts a service that `configure` has changed, and a target that it may send to.
+pub(crate) async fn started_with(
+    configure: impl FnOnce(&mut House),
+) -> (House, Target, RunningService) {
+    let target = Target::start().await;
+    let mut house = House::empty().await;
+    house.webhooks.allow = target.address.to_string().parse().unwrap();
+    configure(&mut house);
+    let running = house.start().await;
+    (house, target, running)
 }
 
 /// Registers a URL for `acme`. Returns the webhook with its secret.

@@ -10,16 +10,13 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, ask, completed, deliveries, post, register};
+use crate::house::{House, PATIENCE, ask, completed, deliveries, post, register, started_with};
 use crate::target::Target;
 
 /// Starts a service with a delivery that has failed for good, and its failed job.
 async fn failed() -> (House, Target, RunningService) {
-    let target = Target::start().await;
-    let mut house = House::empty().await;
-    house.webhooks.allow = target.address.to_string().parse().unwrap();
-    house.webhooks.retries = vec![Duration::from_millis(10)];
-    let running = house.start().await;
+    let retries = vec![Duration::from_millis(10)];
+    let (house, target, running) = started_with(|house| house.webhooks.retries = retries).await;
     register(&running, &target.url("shop")).await;
     target.answers(500, None);
     house.send(&completed("acme")).await;
@@ -46,11 +43,8 @@ async fn beside_a_worker<T>(house: &House, other: impl Future<Output = T>) -> T 
 
 #[tokio::test]
 async fn a_delivery_whose_attempt_can_not_be_recorded_is_not_sent() {
-    let target = Target::start().await;
-    let mut house = House::empty().await;
-    house.webhooks.allow = target.address.to_string().parse().unwrap();
-    house.webhooks.retries = vec![Duration::from_secs(1); 3];
-    let running = house.start().await;
+    let retries = vec![Duration::from_secs(1); 3];
+    let (house, target, running) = started_with(|house| house.webhooks.retries = retries).await;
     register(&running, &target.url("shop")).await;
     target.answers(500, None);
     house.send(&completed("acme")).await;
@@ -74,10 +68,7 @@ async fn a_delivery_whose_attempt_can_not_be_recorded_is_not_sent() {
 
 #[tokio::test]
 async fn an_event_is_delivered_if_its_webhook_is_enabled_meanwhile() {
-    let target = Target::start().await;
-    let mut house = House::empty().await;
-    house.webhooks.allow = target.address.to_string().parse().unwrap();
-    let running = house.start().await;
+    let (house, target, running) = started_with(|_| {}).await;
     register(&running, &target.url("shop")).await;
     let disable =
         "update webhooks set status = 'disabled', disabled_at = now(), disabled_reason = 'test'";

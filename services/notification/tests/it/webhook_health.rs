@@ -10,21 +10,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::house::{
-    House, PATIENCE, ask, completed, deliveries, get, post, register, until_delivery,
+    House, PATIENCE, ask, completed, deliveries, get, post, register, started_with, until_delivery,
 };
 use crate::target::Target;
 
 async fn started() -> (House, Target, RunningService) {
     started_with(|_| {}).await
-}
-
-async fn started_with(configure: impl FnOnce(&mut House)) -> (House, Target, RunningService) {
-    let target = Target::start().await;
-    let mut house = House::empty().await;
-    house.webhooks.allow = target.address.to_string().parse().unwrap();
-    configure(&mut house);
-    let running = house.start().await;
-    (house, target, running)
 }
 
 async fn shown(running: &RunningService, webhook: &Value) -> Value {
