@@ -75,7 +75,7 @@ impl Letters {
     /// Returns the record's value with the new data, if the event type accepts it.
     fn checked(&self, record: &Record, data: &RawValue) -> Result<Vec<u8>, LettersError> {
         let refused = |why: String| LettersError::Unprocessable(format!("value: {why}"));
-        if data.get().contains("\\u0000") {
+        if has_nul(data.get()) {
             return Err(refused("Postgres can't store the character U+0000".to_owned()));
         }
         let event = kafka::decode(record).map_err(|error| {
@@ -97,6 +97,15 @@ impl Letters {
     }
 }
 
+/// Returns whether a string or a name in the JSON text contains U+0000, which JSON writes as an
+/// escape. After a backslash that is itself escaped, the same characters are plain text.
+fn has_nul(json: &str) -> bool {
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let before = json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+        before % 2 == 0
+    })
+}
+
 /// Returns the record's value with other data: in structured mode the data is the member `data` of
 /// the value, otherwise it is the whole value. The given text is kept unchanged, so that numbers
 /// stay exact.
@@ -108,4 +117,19 @@ fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> 
     whole.remove("data_base64");
     whole.insert("data".to_owned(), data.to_owned());
     serde_json::to_vec(&whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_nul;
+
+    #[test]
+    fn an_escaped_nul_is_found_and_an_escaped_backslash_is_not_taken_for_one() {
+        for json in [r#""\u0000""#, r#""a\\\u0000""#, r#"{"a\u0000": 1}"#, r#""\\u0000\u0000""#] {
+            assert!(has_nul(json), "{json}");
+        }
+        for json in [r#""\\u0000""#, r#""u0000""#, r#""\\\\u0000""#, "{}"] {
+            assert!(!has_nul(json), "{json}");
+        }
+    }
 }
