@@ -1,6 +1,7 @@
 //! The letters that a replay still has to attempt, in order.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use sqlx::{FromRow, PgPool};
@@ -27,15 +28,21 @@ pub(super) struct PlannedLetter {
     pub(super) begun: bool,
     /// `true` if the letter was attempted alone at that time.
     pub(super) alone: bool,
+    /// From then on this replay must not attempt the letter.
+    expires: Option<Instant>,
 }
 
-/// The letters of a replay that are not settled, the next one last; 40 bytes each.
+impl PlannedLetter {
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// The letters of a replay that are not settled, the next one last; 56 bytes each.
 pub(super) struct Plan {
     left: Vec<PlannedLetter>,
     /// Keys with a failed letter: their later letters are held.
     pub(super) held: HashSet<KeyHash>,
-    /// Letters that have expired since the request.
-    pub(super) expired: Vec<PlannedLetter>,
     whole_keys: bool,
 }
 
@@ -49,7 +56,8 @@ struct Item {
     begun: bool,
     alone: bool,
     outcome: Option<String>,
-    is_expired: bool,
+    /// Seconds, by the database's clock, which also decides about a request.
+    expires_in: Option<f64>,
 }
 
 impl Plan {
@@ -59,7 +67,8 @@ impl Plan {
         let mut tx = bulk::begin(pool).await?;
         let query = format!(
             "select item.letter, key, topic, partition, {BYTES} as bytes, item.begun, item.alone, item.outcome,
-                    coalesce(not force and not rehearsal and expires_at < clock_timestamp(), false) as is_expired
+                    case when not force and not rehearsal
+                         then extract(epoch from expires_at - clock_timestamp())::float8 end as expires_in
              from dead_letter_replay_item item join dead_letter it on it.seq = item.letter
              join dead_letter_replay replay on replay.id = item.replay
              where item.replay = $1 and (item.outcome is null or item.outcome in ('failed', 'held'))
@@ -67,7 +76,7 @@ impl Plan {
         );
         let items = sqlx::query_as::<_, Item>(sqlx::AssertSqlSafe(query));
         let mut items = items.bind(replay).fetch(&mut *tx);
-        let (mut left, mut held, mut expired) = (Vec::new(), HashSet::new(), Vec::new());
+        let (mut left, mut held) = (Vec::new(), HashSet::new());
         while let Some(item) = items.try_next().await? {
             let key = hash_of_key(item.key.as_deref(), &item.topic, item.partition);
             if item.outcome.is_some() {
@@ -75,13 +84,13 @@ impl Plan {
                 continue;
             }
             let Item { letter, bytes, begun, alone, .. } = item;
-            let planned = PlannedLetter { letter, key, bytes, begun, alone };
-            if item.is_expired { expired.push(planned) } else { left.push(planned) }
+            let expires = item.expires_in.map(|seconds| Instant::now() + lasting(seconds));
+            left.push(PlannedLetter { letter, key, bytes, begun, alone, expires });
         }
         if rehearsal {
             left.sort_by_key(|it| (it.key, std::cmp::Reverse(it.letter)));
         }
-        Ok(Self { left, held, expired, whole_keys: rehearsal })
+        Ok(Self { left, held, whole_keys: rehearsal })
     }
 
     /// Takes the letters that were being attempted when a process ended, oldest first: each alone,
@@ -113,12 +122,18 @@ impl Plan {
     }
 }
 
+/// Returns a time of some seconds, which may have passed or be very long.
+fn lasting(seconds: f64) -> Duration {
+    const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
+    Duration::from_secs_f64(seconds.clamp(0.0, LONGEST))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn planned(letter: i64, key: KeyHash, bytes: i64) -> PlannedLetter {
-        PlannedLetter { letter, key, bytes, begun: false, alone: false }
+        PlannedLetter { letter, key, bytes, begun: false, alone: false, expires: None }
     }
 
     fn letters(taken: &[PlannedLetter]) -> Vec<i64> {
@@ -129,7 +144,7 @@ mod tests {
     fn batches_are_bounded_in_number_and_bytes_and_hold_one_at_least() {
         let left =
             vec![planned(4, 1, 10), planned(3, 1, MAX_BYTES), planned(2, 2, 10), planned(1, 1, 10)];
-        let mut plan = Plan { left, held: HashSet::new(), expired: Vec::new(), whole_keys: false };
+        let mut plan = Plan { left, held: HashSet::new(), whole_keys: false };
         assert_eq!(letters(&plan.take(2)), [1, 2]);
         assert_eq!(letters(&plan.take(2)), [3], "it is large");
         assert_eq!(letters(&plan.take(2)), [4]);
@@ -139,7 +154,7 @@ mod tests {
     #[test]
     fn a_rehearsal_keeps_keys_together() {
         let left = vec![planned(9, 3, 1), planned(3, 2, 1), planned(2, 2, 1), planned(1, 2, 1)];
-        let mut plan = Plan { left, held: HashSet::new(), expired: Vec::new(), whole_keys: true };
+        let mut plan = Plan { left, held: HashSet::new(), whole_keys: true };
         assert_eq!(letters(&plan.take(2)), [1, 2, 3]);
         assert_eq!(letters(&plan.take(2)), [9]);
     }

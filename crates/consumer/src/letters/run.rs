@@ -103,7 +103,6 @@ impl<'a> Run<'a> {
     }
 
     async fn attempt_all(&mut self) -> Result<RunEnd, Stop> {
-        self.hold_expired().await?;
         for suspects in self.plan.take_begun() {
             self.ensure_may_continue()?;
             self.attempt_suspects(suspects).await?;
@@ -135,17 +134,23 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Holds letters that have expired since the request.
-    async fn hold_expired(&mut self) -> Result<(), Stop> {
-        let expired = std::mem::take(&mut self.plan.expired);
-        if expired.is_empty() {
-            return Ok(());
+    /// Holds the letters that have expired since the request. Returns the others.
+    async fn hold_expired(
+        &mut self,
+        letters: Vec<PlannedLetter>,
+    ) -> Result<Vec<PlannedLetter>, Stop> {
+        let now = Instant::now();
+        let (expired, left): (Vec<_>, Vec<_>) =
+            letters.into_iter().partition(|it| it.is_expired(now));
+        if !expired.is_empty() {
+            // Later letters of their keys must not overtake them.
+            self.plan.held.extend(expired.iter().map(|it| it.key));
+            let why = || Some("it has expired since: the inbox may have forgotten it".to_owned());
+            let noted: Vec<_> = expired.iter().map(|it| (it.letter, "held", why())).collect();
+            let noted = settling::note(&self.replayer.pool, self.claimed.lease(), &noted);
+            ensure_running(noted.await?)?;
         }
-        // Later letters of their keys must not overtake them.
-        self.plan.held.extend(expired.iter().map(|it| it.key));
-        let why = || Some("it has expired since: the inbox may have forgotten it".to_owned());
-        let noted: Vec<_> = expired.iter().map(|it| (it.letter, "held", why())).collect();
-        ensure_running(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
+        Ok(left)
     }
 
     fn has_failed_enough(&self) -> bool {
@@ -156,6 +161,7 @@ impl<'a> Run<'a> {
     /// Attempts a letter that was being attempted when a process ended: alone and once. A rehearsal
     /// includes all letters of its key.
     async fn attempt_suspects(&mut self, suspects: Vec<PlannedLetter>) -> Result<(), Stop> {
+        let suspects = self.hold_expired(suspects).await?;
         let Some(first) = suspects.first().copied() else { return Ok(()) };
         if self.plan.held.contains(&first.key) {
             return self.hold(&suspects).await;
@@ -180,6 +186,7 @@ impl<'a> Run<'a> {
 
     /// Attempts letters together, and each by itself if that fails.
     async fn attempt(&mut self, taken: Vec<PlannedLetter>) -> Result<(), Stop> {
+        let taken = self.hold_expired(taken).await?;
         let (held, free): (Vec<_>, Vec<_>) =
             taken.into_iter().partition(|it| self.plan.held.contains(&it.key));
         self.hold(&held).await?;

@@ -569,6 +569,23 @@ async fn what_expires_while_a_replay_waits_is_held() {
 }
 
 #[tokio::test]
+async fn what_expires_while_a_replay_runs_is_held() {
+    let house = House::new().await;
+    let running = house.run_troubled(3);
+    house.send_dead(3).await;
+    sqlx::query("update dead_letter set expires_at = clock_timestamp() + interval '1500 ms'")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    let slow = NewReplay { rate: Some(1.0), ..all() };
+    let done = house.replay(&running.letters, slow).await.replay;
+    let [processed, .., held] = outcomes(&done);
+    assert!(held >= 1, "the third is due half a second after it has expired");
+    assert_eq!(processed + held, 3);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn what_is_unavailable_pauses_a_replay_and_blames_no_letter() {
     let house = House::new().await;
     let handler = troubled::<ParcelPacked>(usize::MAX, || Failure::unavailable(io()));
