@@ -18,7 +18,8 @@ use crate::store::{self, Funnel, ORDER_PLACED, Revenue, RevenueKey};
 /// Maximum size of a tracked body. A valid one has a few hundred bytes.
 const MAX_TRACKED_BYTES: usize = 4096;
 
-/// Maximum number of concurrent reports: each occupies a connection while its statement runs.
+/// Maximum number of concurrent reports, of which a tenant has one: each occupies a connection
+/// while its statement runs.
 const REPORTS_AT_ONCE: usize = 2;
 
 /// Builds the routes of the public API. `basket` is the generation of the basket that is served.

@@ -1,6 +1,7 @@
+use sandbox::testing::eventually;
 use serde_json::{Value, json};
 
-use crate::house::{House, get, story, text};
+use crate::house::{House, PATIENCE, get, story, text};
 
 #[tokio::test]
 async fn revenue_is_per_day_and_currency_of_the_tenant_alone() {
@@ -154,5 +155,28 @@ async fn reports_that_take_long_leave_connections_to_everything_else() {
     assert!(busy.count() > 30, "{reports:?}");
     outside.rollback().await.unwrap();
     assert_eq!(text(&running, "/revenue", "demo-acme").await.0, 200);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_tenants_reports_take_no_turn_of_another_tenant() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let mut outside = house.pool.begin().await.unwrap();
+    sqlx::query("lock table orders in access exclusive mode").execute(&mut *outside).await.unwrap();
+    let slow = futures::future::join_all((0..4).map(|_| text(&running, "/revenue", "demo-acme")));
+    let other = async {
+        let waiting =
+            "select count(*) from pg_locks where not granted and relation = 'orders'::regclass";
+        let waits = async || {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&house.pool).await.unwrap();
+            (waiting > 0).then_some(())
+        };
+        eventually("a report to wait", PATIENCE, waits).await;
+        assert_eq!(text(&running, "/baskets", "demo-globex").await.0, 200);
+        outside.rollback().await.unwrap();
+    };
+    let (slow, ()) = tokio::join!(slow, other);
+    assert_eq!(slow.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [200; 4], "in turn");
     running.shutdown().await;
 }
