@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
             }
             ensure_running(!self.holds.is_cancelled())?;
             let (letters, before) = (taken.len(), self.failed);
-            self.attempt(taken).await?;
+            Box::pin(self.attempt(taken)).await?;
             if let Some(why) = self.pace.done(letters, self.failed - before) {
                 return Ok(RunEnd::Paused(why));
             }
