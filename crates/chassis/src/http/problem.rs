@@ -5,6 +5,10 @@ use axum::response::{IntoResponse, Response};
 use pg::ErrorClass;
 use serde_json::json;
 
+/// Maximum length of a detail, in bytes. Errors may quote what they refuse, and a request has
+/// reserved memory for a small response (`request::RESERVED`): JSON takes up to 6 bytes for one.
+const MAX_DETAIL: usize = 2_048;
+
 /// An error as the caller sees it (RFC 9457). Its cause is logged and never returned.
 ///
 /// ```no_run
@@ -36,9 +40,10 @@ macro_rules! shorthands {
 }
 
 impl Problem {
-    /// Creates a problem. `detail` tells the caller how to avoid it.
+    /// Creates a problem. `detail` tells the caller how to avoid it; if it is longer than 2,048
+    /// bytes, its middle is left out.
     pub fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), header: None }
+        Self { status, title, detail: shortened(detail.into()), header: None }
     }
 
     shorthands! {
@@ -147,6 +152,17 @@ impl Problem {
     }
 }
 
+/// Leaves out the middle of a detail that is too long: its end tells what was expected.
+fn shortened(detail: String) -> String {
+    const GAP: &str = " … ";
+    if detail.len() <= MAX_DETAIL {
+        return detail;
+    }
+    let head = detail.floor_char_boundary(MAX_DETAIL / 2);
+    let tail = detail.ceil_char_boundary(detail.len() - (MAX_DETAIL / 2 - GAP.len()));
+    format!("{}{GAP}{}", &detail[..head], &detail[tail..])
+}
+
 /// Passes the problem on to the layer that renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -195,5 +211,24 @@ impl From<&sqlx::Error> for Problem {
             format!("{why}; try again, with the same Idempotency-Key if you sent one"),
         )
         .with_header(header::RETRY_AFTER, "1")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shares::SMALL;
+    use super::*;
+
+    #[test]
+    fn a_problem_fits_into_what_every_request_has_reserved() {
+        for filler in ["x", "\u{1}", "\\", "\"", "ä", "🦀"] {
+            let detail = format!("items: {}, expected an array", filler.repeat(262_000));
+            let problem = Problem::unprocessable(detail);
+            assert!(problem.detail().len() <= MAX_DETAIL, "{}", problem.detail().len());
+            let body = problem.body(&"c".repeat(128));
+            assert!(body.len() + 1_024 < SMALL, "{} bytes of {filler:?}", body.len());
+            assert!(body.contains("items: ") && body.contains("expected an array"), "{body}");
+        }
+        assert_eq!(Problem::unprocessable("a b").detail(), "a b");
     }
 }
