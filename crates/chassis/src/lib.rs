@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod description;
+mod entries;
 mod events;
 mod flow;
 mod http;

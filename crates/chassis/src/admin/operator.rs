@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::Admin;
+use crate::entries::entries;
 use crate::http::{Problem, bearer};
 use crate::live_file::{LiveFile, Reload};
 
@@ -100,12 +101,11 @@ fn parse_file(text: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsE
 
 fn parse(named: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
     let mut list = List::new();
-    let entries = named.split([',', '\n']).map(str::trim).enumerate();
-    for (at, entry) in entries.filter(|(_, entry)| !entry.is_empty() && !entry.starts_with('#')) {
-        let (name, token) = entry.split_once('=').ok_or(OperatorsError::Entry(at + 1))?;
+    for (number, entry) in (1..).zip(entries(named)) {
+        let (name, token) = entry.split_once('=').ok_or(OperatorsError::Entry(number))?;
         let (name, token) = (name.trim(), token.trim());
         if name.is_empty() || token.is_empty() {
-            return Err(OperatorsError::Entry(at + 1));
+            return Err(OperatorsError::Entry(number));
         }
         add(&mut list, name, digest(token))?;
     }

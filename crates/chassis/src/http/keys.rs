@@ -9,6 +9,7 @@ use envelope::TenantId;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use crate::entries::entries;
 use crate::live_file::{LiveFile, Reload};
 
 /// Error of a list of API keys. Keys are not shown.
@@ -100,10 +101,8 @@ impl<T: Meaning> Keys<T> {
 }
 
 fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {
-    let entries = list.split([',', '\n']).map(str::trim);
-    let entries = entries.filter(|entry| !entry.is_empty() && !entry.starts_with('#'));
     let mut keys = Digests::new();
-    for (number, entry) in (1..).zip(entries) {
+    for (number, entry) in (1..).zip(entries(list)) {
         let (key, meaning) = entry.rsplit_once('=').ok_or(KeysError::Entry(number, T::FORM))?;
         if key.trim().is_empty() {
             return Err(KeysError::Entry(number, T::FORM));
