@@ -53,7 +53,7 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<Secret>,
     /// Maximum number of connections to the database
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     database_connections: u32,
     /// Kafka brokers, `host:port,..`
     #[arg(long, env = "KAFKA_BROKERS")]
@@ -441,5 +441,23 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         config.kafka_brokers = Some(String::new());
         assert!(config.kafka().expect_err("empty").to_string().contains("KAFKA_BROKERS"));
+    }
+
+    #[test]
+    fn a_pool_without_connections_is_refused() {
+        #[derive(clap::Parser, Debug)]
+        struct Flags {
+            #[command(flatten)]
+            _config: Config,
+        }
+        let parse = |connections| {
+            <Flags as clap::Parser>::try_parse_from([
+                "order",
+                "--database-connections",
+                connections,
+            ])
+        };
+        assert!(parse("1").is_ok());
+        assert!(parse("0").expect_err("none").to_string().contains("--database-connections"));
     }
 }
