@@ -9,12 +9,16 @@ pub enum AddressIn {
     Bytes,
 }
 
+/// What an address stands after. Signs that quote an address, such as an apostrophe, may also be a
+/// part of one, between letters or digits. A letter or digit before it may be the end of an escaped
+/// character.
+const BEFORE: &str = r"(?:(?<![a-z0-9._%+-]|[a-z0-9][!$'*^`~])|(?<=\\[bfnrt][!$'*^`~]?)|(?<=\\u[0-9a-f]{4}[!$'*^`~]?)|(?<=\\[0-7]{3}[!$'*^`~]?))";
+
 /// Returns a regular expression of Postgres (for `~*`) that finds a whole e-mail address, but not a
-/// longer one that contains it, also where JSON quotes it.
+/// longer one that contains it, also where JSON quotes it. The signs `#&/=?{|}` are taken for
+/// separators, as in `email=ada@example.com`, though addresses may contain them.
 pub fn address_pattern(address: &str, within: AddressIn) -> String {
-    // A letter or digit before it may be the end of an escaped character.
-    let mut pattern =
-        String::from(r"(?:(?<![a-z0-9._%+-])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\\[0-7]{3}))");
+    let mut pattern = String::from(BEFORE);
     for character in address.chars() {
         match character {
             _ if character.is_ascii_alphanumeric() => pattern.push(character),
@@ -48,10 +52,15 @@ pub fn contains_address(text: &str, address: &str) -> bool {
     }
     let is_alphanumeric = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
     text.match_indices(&address).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let is_escape = ends_in_escape(&text[..at]);
+        let before = &text[..at];
+        // Quoting signs may be a part of a longer address, after a letter or digit.
+        let word = before.strip_suffix(|it| "!$'*^`~".contains(it));
+        let is_escape = ends_in_escape(word.unwrap_or(before));
         let mut after = text[at + address.len()..].chars();
-        let is_longer_before = before.is_some_and(|it| is_alphanumeric(it) || "._%+-".contains(it));
+        let is_longer_before = match word {
+            Some(word) => word.ends_with(is_alphanumeric),
+            None => before.ends_with(|it| is_alphanumeric(it) || "._%+-".contains(it)),
+        };
         let is_longer_after = match after.next() {
             Some('.' | '-') => after.next().is_some_and(is_alphanumeric),
             next => next.is_some_and(is_alphanumeric),
@@ -81,10 +90,20 @@ mod tests {
             "da@x.example-",
             r"\nda@x.example",
             r"\u001fda@x.example",
+            "'da@x.example'",
+            r"\n'da@x.example'",
+            "email=da@x.example",
         ] {
             assert!(contains_address(text, "da@x.example"), "{text}");
         }
-        for text in ["ada@x.example", "a.da@x.example", "da@x.example.org", "da@x.examples", ""] {
+        for text in [
+            "ada@x.example",
+            "a.da@x.example",
+            "o'da@x.example",
+            "da@x.example.org",
+            "da@x.examples",
+            "",
+        ] {
             assert!(!contains_address(text, "da@x.example"), "{text}");
         }
     }
@@ -93,7 +112,7 @@ mod tests {
     fn an_address_is_found_as_it_is_written() {
         assert_eq!(
             address_pattern("a.b@x", AddressIn::Text),
-            r"(?:(?<![a-z0-9._%+-])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\\[0-7]{3}))a\.b\@x(?![a-z0-9]|[.-][a-z0-9])"
+            format!(r"{BEFORE}a\.b\@x(?![a-z0-9]|[.-][a-z0-9])")
         );
         assert!(address_pattern("ä@x", AddressIn::Bytes).contains(r"\\303\\244\@x"));
         let quoted = address_pattern(r#""a\b"@x"#, AddressIn::Bytes);

@@ -19,7 +19,7 @@ const EMAILS: Erasable = Erasable {
     find: "with chunk as materialized (select id, recipient, subject, body, last_error from emails where id > $1 order by id limit $2)
            select (select id from chunk order by id desc limit 1),
                   array(select id from chunk
-                        where recipient ~* $3 or subject ~* $3 or body ~* $3 or last_error ~* $3)",
+                        where recipient ~* ('^' || $3 || '$') or subject ~* $3 or body ~* $3 or last_error ~* $3)",
     erase: "with erased as materialized (select id from emails where id = any($1) order by id for update)
             delete from emails using erased where emails.id = erased.id",
 };

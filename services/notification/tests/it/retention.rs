@@ -66,7 +66,8 @@ async fn a_customer_is_erased_and_no_other() {
     house.webhooks.allow = third_party.address().to_string().parse().unwrap();
     let running = house.start().await;
     register(&running, &format!("{}/webhooks/shop", third_party.url())).await;
-    let (sent, other) = (completed_to("acme", "Grace@example.com"), completed("acme"));
+    let sent = completed_to("acme", "Grace@example.com");
+    let other = completed_to("acme", "o'grace@example.com");
     for event in [&sent, &other] {
         house.send(event).await;
         until_delivery(&house, &running, event.subject(), "delivered").await;
