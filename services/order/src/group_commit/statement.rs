@@ -14,9 +14,6 @@ use super::queue::{Kind, WaitingChange};
 use super::{WriteError, WriterState};
 use crate::store::{self, Change, ChangeOutcome, Locks};
 
-/// How long a statement waits for a connection. A pool that is opening a connection ignores those
-/// that become idle meanwhile; the next attempt uses them.
-const ACQUIRE: Duration = Duration::from_millis(500);
 /// Time after which a shared statement counts as slow. It usually takes 2 ms with its commit.
 const SLOW: Duration = Duration::from_millis(25);
 /// Time limit of a statement. Postgres cancels it after 10 s, unless Postgres is unreachable.
@@ -105,20 +102,16 @@ impl RunningStatement {
         if let Some(connection) = self.connection.take() {
             return self.write(connection).await;
         }
-        let mut acquiring = Box::pin(self.state.pool.acquire());
-        match timeout(ACQUIRE, &mut acquiring).await {
-            Ok(Ok(connection)) => self.write(Connection::new(connection)).await,
-            // If the future were dropped, so would be a connection that takes longer to open, and
-            // each attempt would begin again. It goes to the pool when it is open.
-            Err(_) => _ = tokio::spawn(async move { acquiring.await.map(drop) }),
+        match Connection::acquire(&self.state.pool).await {
+            Ok(connection) => self.write(connection).await,
             // Each waiting change has its own time limit, counted from its arrival.
-            Ok(Err(sqlx::Error::PoolTimedOut)) => {}
-            Ok(Err(sqlx::Error::PoolClosed)) => {
+            Err(sqlx::Error::PoolTimedOut) => {}
+            Err(sqlx::Error::PoolClosed) => {
                 let waiting = self.state.queue().clear(self.kind);
                 fail_all(waiting, sqlx::Error::PoolClosed);
             }
             // Only this batch fails, since the next one may get a connection.
-            Ok(Err(error)) => {
+            Err(error) => {
                 let batch = self.take();
                 fail_all(batch, error);
             }
