@@ -46,6 +46,8 @@ pub(crate) struct Reading {
     customer: Customer,
     limit: Limit,
     forgotten: u64,
+    /// The list may be as old as this.
+    since: Instant,
 }
 
 impl Lists {
@@ -68,17 +70,17 @@ impl Lists {
         let customer = (tenant.clone(), customer.to_owned());
         let forgotten = self.counter(&customer).load(Ordering::Acquire);
         let list = self.kept().get(&customer, limit);
-        list.ok_or(Reading { customer, limit, forgotten })
+        list.ok_or_else(|| Reading { customer, limit, forgotten, since: Instant::now() })
     }
 
     /// Stores a list that was read, unless it was invalidated meanwhile.
     pub(crate) fn keep(&self, reading: Reading, list: Bytes) {
-        let Reading { customer, limit, forgotten } = reading;
+        let Reading { customer, limit, forgotten, since } = reading;
         let mut kept = self.kept();
         // Checked under the lock that `forget` takes after it has counted: either the count is seen
         // here, or `forget` removes this list.
         if self.counter(&customer).load(Ordering::Acquire) == forgotten {
-            kept.insert(customer, List { limit, since: Instant::now(), text: list });
+            kept.insert(customer, List { limit, since, text: list });
         }
     }
 
@@ -116,7 +118,7 @@ struct List {
 #[derive(Default)]
 struct Kept {
     lists: HashMap<Customer, List>,
-    /// When each list was stored, the oldest first. Includes lists that were invalidated or
+    /// When reading each list began, in the order in which they were stored. Includes lists that were invalidated or
     /// replaced since.
     ages: VecDeque<(Instant, Customer)>,
     bytes: usize,
@@ -212,6 +214,17 @@ mod tests {
         let reading = lists.get(&acme, "ada", limit(20)).expect_err("nothing yet");
         lists.forget_customer(&acme, "ada");
         lists.keep(reading, "old".into());
+        assert!(!is_kept(&lists, "ada"));
+    }
+
+    #[test]
+    fn the_age_of_a_list_counts_from_the_beginning_of_its_reading() {
+        let lists = Lists::new();
+        let mut reading = lists.get(&tenant("acme"), "ada", limit(20)).expect_err("nothing yet");
+        reading.since -= KEPT.saturating_sub(Duration::from_millis(200));
+        lists.keep(reading, "[]".into());
+        assert!(is_kept(&lists, "ada"));
+        std::thread::sleep(Duration::from_millis(200));
         assert!(!is_kept(&lists, "ada"));
     }
 
