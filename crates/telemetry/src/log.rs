@@ -98,11 +98,14 @@ impl Lines {
         object.insert("level".into(), text(line.level.as_str()));
         object.insert("service".into(), text(self.service));
         object.insert("target".into(), text(line.target));
-        for (name, value) in &line.fields.0 {
-            object.insert((*name).to_owned(), value.clone());
-        }
         if let Some(trace) = &line.trace_id {
             object.insert("trace_id".into(), text(trace));
+        }
+        for (name, value) in &line.fields.0 {
+            // A field of the event must not look like the line's own.
+            let is_taken = object.contains_key(*name);
+            let name = if is_taken { format!("field.{name}") } else { (*name).to_owned() };
+            object.insert(name, value.clone());
         }
         Value::Object(object).to_string()
     }
@@ -296,6 +299,15 @@ mod tests {
         assert_eq!(json["correlation_id"], "c-1");
         assert_eq!(json["trace_id"], "4bf92f");
         assert_eq!(json["service"], "warehouse");
+    }
+
+    #[test]
+    fn a_field_does_not_pass_for_a_member_of_the_line() {
+        let fields = vec![("service", "billing".into()), ("trace_id", "forged".into())];
+        let line = Lines::new("ops", LogFormat::Json).json(&line(fields));
+        let json: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((&json["service"], &json["field.service"]), (&"ops".into(), &"billing".into()));
+        assert_eq!(json["trace_id"], "4bf92f");
     }
 
     #[test]
