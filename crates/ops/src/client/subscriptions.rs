@@ -32,12 +32,6 @@ pub(crate) struct Subscription {
 const RUNNING: &str = "running";
 
 impl Subscription {
-    /// Returns `true` if all live instances are running.
-    pub(crate) fn is_well(&self) -> bool {
-        let states = self.instances.iter().map(|it| &it.state);
-        states.chain([&self.state]).all(|it| it == RUNNING)
-    }
-
     /// Returns the state of a live instance that is not running. An instance that only serves its
     /// API counts as running.
     pub(crate) fn trouble(&self) -> Option<&str> {

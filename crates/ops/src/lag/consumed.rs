@@ -28,8 +28,10 @@ pub(super) struct Consumed {
 }
 
 impl Consumed {
-    /// Collects a group's topics: those with committed offsets, those of its members, and those of
-    /// its subscription, or if that is unknown the topics that it had `before`.
+    /// Collects a group's topics: those of its members, and those of its subscription, or if that is
+    /// unknown the topics that it had `before`. Committed offsets name the topics of other systems'
+    /// groups, and of a service's only if nothing else does: Kafka keeps them for a week after the
+    /// group has stopped reading a topic (`offsets.retention.minutes`).
     pub(super) fn new(
         settings: &Settings,
         wanted: &Wanted,
@@ -44,11 +46,14 @@ impl Consumed {
             Some(subscribed) => subscribed.topics.iter().map(|it| settings.prefixed(it)).collect(),
             None => before,
         };
+        let service = wanted.service_of(settings, &name, listed.members);
+        if topics.is_empty() || service.is_none() {
+            topics.extend(committed.iter().flatten().map(|(at, _)| at.topic.clone()));
+        }
         topics.extend(listed.topics);
-        topics.extend(committed.iter().flatten().map(|(at, _)| at.topic.clone()));
         Self {
             group: settings.unprefixed(&name).to_owned(),
-            service: wanted.service_of(settings, &name, listed.members),
+            service,
             members: listed.members,
             committed,
             topics,
@@ -163,6 +168,7 @@ fn age(millis: i64, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::subscribed::Subscribed;
     use super::*;
 
     fn at() -> TopicPartition {
@@ -175,6 +181,33 @@ mod tests {
         let committed = [(at(), 10)].into();
         let kept = Some(Duration::from_secs(200));
         partition_lag(at(), &committed, Ends { low: 0, high: 15 }, &firsts, kept, now)
+    }
+
+    #[test]
+    fn the_topics_of_a_service_are_those_that_it_lists() {
+        let settings = Settings::new("b:1", "");
+        let listed = Wanted {
+            subscribed: vec![Subscribed {
+                service: "billing".into(),
+                group: "billing".into(),
+                topics: vec!["read".into()],
+            }],
+            services: ["billing".into()].into(),
+            ..Wanted::default()
+        };
+        let unknown = Wanted { subscribed: Vec::new(), ..listed.clone() };
+        let topics = |wanted: &Wanted, group: &str, before: &[&str]| {
+            let was_read = TopicPartition { topic: "was read".into(), partition: 0 };
+            let committed = Some(Ok([(at(), 10), (was_read, 10)].into()));
+            let before = before.iter().map(|topic| (*topic).to_owned()).collect();
+            let group = (group.to_owned(), Listed::default());
+            Consumed::new(&settings, wanted, group, committed, before).topics
+        };
+        let set = |topics: &[&str]| topics.iter().map(|it| (*it).to_owned()).collect();
+        assert_eq!(topics(&listed, "billing", &["read", "was read"]), set(&["read"]));
+        assert_eq!(topics(&unknown, "billing", &["read"]), set(&["read"]), "it is down");
+        assert_eq!(topics(&unknown, "billing", &[]), set(&["t", "was read"]), "it was always down");
+        assert_eq!(topics(&listed, "reports", &["read"]), set(&["read", "t", "was read"]));
     }
 
     #[test]

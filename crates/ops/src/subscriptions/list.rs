@@ -21,7 +21,7 @@ pub(super) async fn run(context: &mut Context) -> Result<u8, Error> {
         if context.json { Some(Document::begin(out, "subscriptions")?) } else { None };
     let (mut shown, mut is_well) = (0, true);
     while let Some(subscription) = subscriptions.next().await? {
-        is_well &= subscription.is_well();
+        is_well &= subscription.trouble().is_none();
         shown += 1;
         match &mut document {
             Some(document) => document.item(out, &subscription.json)?,

@@ -40,6 +40,16 @@ async fn what_holds_a_subscription_up_is_shown_and_is_not_well() {
 }
 
 #[tokio::test]
+async fn instances_that_are_gone_or_only_serve_their_api_are_no_trouble() {
+    let mut replaced = subscription("billing", "running");
+    replaced["instances"][0]["state"] = "gone; it was running".into();
+    let off = subscription("order", "off: SUBSCRIBE=off");
+    let all = with(vec![replaced, off]).await;
+    let parts = ["gone; it was running", "off: SUBSCRIBE=off"];
+    check(&all.orderflow(&["subscriptions"]).await, 0, &parts);
+}
+
+#[tokio::test]
 async fn json_has_what_the_api_has_and_a_missing_service_is_named() {
     let billing = with(vec![subscription("billing", "running")]).await;
     let mut stopped = with(vec![]).await;
