@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -19,8 +19,9 @@ use crate::error::Error;
 
 /// Time limit of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Maximum number of accepted connections that wait to be served.
-const READY: usize = 16;
+/// Maximum number of connections with a handshake in progress, or that wait to be served after it;
+/// further ones wait in the kernel's queue.
+const HANDSHAKES: usize = 256;
 
 /// Reads the certificate chain and the key. Fails with the name of the variable whose file can't be
 /// used.
@@ -55,7 +56,7 @@ impl TlsListener {
     pub(crate) fn new(listener: TcpListener, tls: TlsAcceptor) -> Self {
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
         let address = listener.local_addr().unwrap_or(unspecified);
-        let (to_ready, ready) = mpsc::channel(READY);
+        let (to_ready, ready) = mpsc::channel(1);
         tokio::spawn(accept(listener, tls, to_ready));
         Self { ready, address }
     }
@@ -67,10 +68,15 @@ async fn accept(
     tls: TlsAcceptor,
     ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
 ) {
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
-        // axum's own listener logs errors, and waits after them.
-        let (stream, from) = tokio::select! {
-            accepted = Listener::accept(&mut listener) => accepted,
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            // axum's own listener logs errors, and waits after them.
+            (place, Listener::accept(&mut listener).await)
+        };
+        let (place, (stream, from)) = tokio::select! {
+            next = next => next,
             () = ready.closed() => return,
         };
         let (tls, ready) = (tls.clone(), ready.clone());
@@ -78,6 +84,7 @@ async fn accept(
             if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
                 let _ = ready.send((stream, from)).await;
             }
+            drop(place);
         });
     }
 }
