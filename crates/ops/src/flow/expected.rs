@@ -121,6 +121,19 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
     }
 }
 
+/// Returns the expected deliveries, by event id and group, whose group has committed past the event.
+pub(crate) fn passed(sorting: &Sorting) -> BTreeSet<(Option<String>, String)> {
+    let deliveries = sorting.entries.iter().filter_map(|entry| match &entry.content {
+        Content::Delivery(it) => Some(it),
+        _ => None,
+    });
+    let has_passed = |expected: &Expected| matches!(expected.lag, Lag::Passed);
+    deliveries
+        .filter(|it| it.expected.as_ref().is_some_and(has_passed))
+        .map(|it| (it.event_id.clone(), it.group.clone()))
+        .collect()
+}
+
 /// Returns entry, group, place and offset of the expected deliveries whose lag Kafka can answer.
 fn wanted(sorting: &Sorting, kafka: &Settings) -> Vec<(usize, String, PlainPartition, i64)> {
     let mut wanted = Vec::new();

@@ -21,6 +21,8 @@ pub(crate) use entry::{Content, Delivery, Event, Expected, Job, Lag, OpenRow, Re
 pub(crate) use finding::{Finding, State};
 pub(crate) use time::Timestamp;
 
+use std::collections::BTreeSet;
+
 use kafka::Settings;
 
 use self::clock::Clocks;
@@ -92,12 +94,21 @@ impl Flow {
                 "the id is empty, or can't be one: give a correlation id, an order id or an event id".into(),
             ));
         }
-        let mut collected = collect(clients, id).await;
-        refuse(&mut collected)?;
-        let clocks = Clocks::new(&collected.services);
-        let mut sorting = sort(&collected.services, &clocks);
-        expected::locate(&mut sorting, kafka).await;
-        Ok(Self::new(id, collected, &clocks, sorting))
+        let mut passed = BTreeSet::new();
+        loop {
+            let mut collected = collect(clients, id).await;
+            refuse(&mut collected)?;
+            let clocks = Clocks::new(&collected.services);
+            let mut sorting = sort(&collected.services, &clocks);
+            expected::locate(&mut sorting, kafka).await;
+            // A group may have processed an event after its service was queried and before Kafka
+            // was.
+            let passed_now = expected::passed(&sorting);
+            if passed_now.is_subset(&passed) {
+                return Ok(Self::new(id, collected, &clocks, sorting));
+            }
+            passed.extend(passed_now);
+        }
     }
 
     fn new(id: &str, collected: Collected, clocks: &Clocks, mut sorting: Sorting) -> Self {
