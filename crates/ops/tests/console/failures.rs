@@ -173,10 +173,10 @@ async fn a_refresh_leaves_selected_rows_and_what_is_typed() {
     );
     assert_eq!(browser.run(&kept).await, true);
     browser.press("Discard").await;
-    browser.shows("7 letters discarded.").await;
+    browser.shows("2 letters discarded.").await;
     assert_eq!(fake.bodies("POST", "/dead-letters/discard")[0]["ids"], json!([id(51), id(50)]));
     browser.press("Undo").await;
-    browser.shows("7 letters restored.").await;
+    browser.shows("2 letters restored.").await;
     browser.is_at("/failures?view=letters").await;
     browser.close().await;
 }

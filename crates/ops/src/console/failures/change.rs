@@ -72,9 +72,11 @@ async fn confirm_or_change<'a>(
     for it in &all {
         let undo_fields = undo_fields(it, change).await?;
         let Chosen { client, group, selection } = it;
-        letters += client.change_letters(change.act, group, selection, why).await?.letters;
+        let changed = client.change_letters(change.act, group, selection, why).await?.letters;
         console.live.signal(&[Topic::Failures, Topic::History]);
+        let undo_fields = undo_fields.filter(|_| has_changed_all(selection, changed));
         undo = undo.zip(undo_fields).map(|(all, more)| [all, more].concat());
+        letters += changed;
     }
     let notice = Notice::new(format!("{} {}.", count(letters, "letter", "letters"), change.done));
     let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(notice)) };
@@ -87,8 +89,17 @@ async fn confirm_or_change<'a>(
 /// Maximum length of a reason in bytes, as in the services.
 const MAX_WHY: usize = 500;
 
-/// Returns the fields of the form that undoes a change. Returns `None` if the undo would change
-/// other letters too.
+/// Returns whether a change has changed every selected letter. Of the others, the undo would change
+/// those that had been changed before.
+fn has_changed_all(selection: &Selection, changed: u64) -> bool {
+    match selection {
+        Selection::Ids(ids) => ids.len() as u64 == changed,
+        Selection::Filter(_) => true,
+    }
+}
+
+/// Returns the fields of the form that undoes a change. Returns `None` if the undo of a change by a
+/// filter would change other letters too.
 async fn undo_fields(
     it: &Chosen,
     change: &LetterChange,

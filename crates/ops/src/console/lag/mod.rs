@@ -78,26 +78,43 @@ async fn change(
         "resume" => ("is resumed; its instances continue within a second", "pause"),
         _ => return Err(PageError::not_found("A subscription can be paused and resumed.")),
     };
-    let why = match send(&console, &session, (&service, &group, &act), &fields).await {
-        Ok(why) => why,
+    let sent = send(&console, &session, (&service, &group, &act), &fields).await;
+    let SentChange { why, was_running } = match sent {
+        Ok(sent) => sent,
         Err(error) => return Ok(refused(&error, &fields, HERE)),
     };
-    let back = fields.one("back").unwrap_or(HERE).to_owned();
-    let undo = vec![("why".to_owned(), format!("undo: {why}")), ("back".to_owned(), back)];
-    let action = subscription_card::action(&service, &group, opposite);
-    Ok(Notice::new(format!("{group} {state}.")).undo(&action, undo).back(&fields, HERE))
+    let mut notice = Notice::new(format!("{group} {state}."));
+    // Resuming also closes breakers, and ends the pause of another operator.
+    if opposite == "pause" || was_running {
+        let back = fields.one("back").unwrap_or(HERE).to_owned();
+        let undo = vec![("why".to_owned(), format!("undo: {why}")), ("back".to_owned(), back)];
+        notice = notice.undo(&subscription_card::action(&service, &group, opposite), undo);
+    }
+    Ok(notice.back(&fields, HERE))
 }
 
-/// Sends the change to the service. Returns the reason that the operator gave.
+/// A change that a service has made.
+struct SentChange<'a> {
+    /// The reason that the operator gave.
+    why: &'a str,
+    /// `true` if the subscription had no pause and no open breaker before.
+    was_running: bool,
+}
+
+/// Sends the change to the service.
 async fn send<'a>(
     console: &Console,
     session: &Session,
     (service, group, act): (&str, &str, &str),
     fields: &'a Fields,
-) -> Result<&'a str, Error> {
+) -> Result<SentChange<'a>, Error> {
     let why = why(fields)?;
     let client = one_service(&console.services(session), service)?;
+    let before = client.subscriptions().await?;
+    let before = before.iter().find(|it| it.group == group);
+    let was_running =
+        before.is_some_and(|it| it.paused.is_none() && it.open_breakers().next().is_none());
     client.change_subscription(group, act, why).await?;
     console.live.signal(&[Topic::Lag, Topic::History]);
-    Ok(why)
+    Ok(SentChange { why, was_running })
 }

@@ -28,7 +28,7 @@ async fn selected_letters_are_discarded_and_the_undo_restores_exactly_them() {
     let fields = [("letter", &*one), ("letter", &*two), ("why", "test orders"), ("back", HERE)];
     let (location, page) = operator.act("/failures/discard", &fields).await;
     assert_eq!(location, HERE);
-    has(&page, &["7 letters discarded.", "Undo"]);
+    has(&page, &["2 letters discarded.", "Undo"]);
     let discarded = json!({ "group": "billing", "ids": [id(1), id(2)], "why": "test orders" });
     assert_eq!(fake.bodies("POST", "/dead-letters/discard"), [discarded]);
 
@@ -37,7 +37,42 @@ async fn selected_letters_are_discarded_and_the_undo_restores_exactly_them() {
     assert_eq!(location, HERE);
     let restored = json!({ "group": "billing", "ids": [id(1), id(2)], "why": "undo: test orders" });
     assert_eq!(fake.bodies("POST", "/dead-letters/restore"), [restored]);
-    lacks(&operator.page(HERE).await, &["7 letters discarded."]);
+    lacks(&operator.page(HERE).await, &["2 letters discarded."]);
+}
+
+#[tokio::test]
+async fn selected_letters_that_were_discarded_before_are_not_restored_by_an_undo() {
+    let fake = Fake::start(Known { changes: Some(1), ..known() }).await;
+    let serve = Serve::of(&fake).await;
+    let (one, two) = (row(1), row(2));
+    let fields = [("letter", &*one), ("letter", &*two), ("why", "w"), ("back", HERE)];
+    let (_, page) = serve.operator().act("/failures/discard", &fields).await;
+    has(&page, &["1 letter discarded."]);
+    lacks(&page, &["Undo"]);
+}
+
+#[tokio::test]
+async fn the_undo_of_a_pause_does_not_close_a_breaker_nor_end_another_pause() {
+    let subscription = |paused: Value, opened_at: Value| {
+        json!({
+            "group": "billing", "state": "running", "event_types": [], "topics": [], "instances": [], "paused": paused,
+            "breakers": [{ "event_type": "t", "reason": "r", "letters": 20, "opened_at": opened_at }],
+        })
+    };
+    let paused = json!({ "by": "ada", "why": "w", "since": "2026-11-25T10:00:00Z" });
+    for (paused, opened_at, can_be_undone) in [
+        (Value::Null, Value::Null, true),
+        (Value::Null, json!("2026-11-25T10:00:00Z"), false),
+        (paused, Value::Null, false),
+    ] {
+        let before = vec![subscription(paused, opened_at)];
+        let fake = Fake::start(Known { subscriptions: Some(before), ..known() }).await;
+        let serve = Serve::of(&fake).await;
+        let path = "/lag/billing/billing/pause";
+        let (_, page) = serve.operator().act(path, &[("why", "w"), ("back", "/lag")]).await;
+        has(&page, &["billing is paused"]);
+        assert_eq!(page.contains("Undo"), can_be_undone);
+    }
 }
 
 #[tokio::test]
@@ -124,7 +159,7 @@ async fn discarded_letters_are_restored() {
         .act("/failures/restore", &[("letter", &row(50)), ("why", "w"), ("back", here)])
         .await;
     assert_eq!(location, here);
-    has(&page, &["7 letters restored."]);
+    has(&page, &["1 letter restored."]);
     assert_eq!(fake.bodies("POST", "/dead-letters/restore")[0]["ids"], json!([id(50)]));
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Known {
     /// Responses of `GET /replays/{id}`, one per request; the last one stays.
     pub(crate) progress: VecDeque<Value>,
     pub(crate) replayed: Vec<Value>,
+    /// Number of letters that a change changes: by default all that it names, or 7 by a filter.
+    pub(crate) changes: Option<usize>,
     /// Answers every change with this problem.
     pub(crate) refuses: Option<(u16, &'static str)>,
     /// Has no subscriptions, and so no letters.
@@ -290,7 +292,11 @@ async fn change(
             Json(json!({ "group": "billing", "rows": 3 })).into_response()
         }
         path if path.ends_with("/payload") => Json(known.letters[0].clone()).into_response(),
-        _ => Json(json!({ "letters": 7 })).into_response(),
+        _ => {
+            let named = body["ids"].as_array().map(Vec::len);
+            let letters = known.changes.or(named).unwrap_or(7);
+            Json(json!({ "letters": letters })).into_response()
+        }
     }
 }
 
