@@ -1,5 +1,5 @@
-//! Evaluates the conditions of the rules on the polled data. Missing data fulfils no condition: an
-//! unavailable service and an unknown lag have alerts of their own.
+//! Evaluates the conditions of the rules on the polled data. Missing data fulfils no condition, and
+//! ends no alert either: an unavailable service and an unknown lag have alerts of their own.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,6 +41,30 @@ pub(crate) fn conditions(
         None => {}
     }
     all
+}
+
+/// Returns whether the data is missing that would tell whether a condition is fulfilled.
+pub(crate) fn is_unknown(observed: &Observed<'_>, rule: &Rule, subject: &Subject) -> bool {
+    let is_one_of = |rules: &[&Rule]| rules.iter().any(|it| it.name == rule.name);
+    let state = observed.services.iter().find(|it| it.service == subject.service);
+    if is_one_of(&[&rule::JOBS_FAILED]) {
+        state.is_none_or(|it| it.failed_jobs.is_none())
+    } else if is_one_of(&[&rule::DEAD_LETTERS_ARRIVING, &rule::NEW_FAILURE_REASON]) {
+        state.is_none_or(|it| it.letters.is_none())
+    } else if is_one_of(&[&rule::OUTBOX_AGE]) {
+        state.is_none_or(|it| it.metrics.is_none())
+    } else if is_one_of(&[
+        &rule::LAG_HIGH,
+        &rule::LAG_SECONDS,
+        &rule::STALLED,
+        &rule::NEAR_RETENTION,
+        &rule::MESSAGES_LOST,
+    ]) {
+        let Some(Ok(lag)) = observed.lag else { return true };
+        lag.groups.iter().any(|it| it.group == subject.group && it.unknown.is_some())
+    } else {
+        false
+    }
 }
 
 /// Adds a condition of a group if the value is above the rule's threshold.
@@ -227,6 +251,27 @@ mod tests {
         let observed = Observed { services: &[], lag: Some(Err("no broker")) };
         let found = names(conditions(&observed, &mut Arrivals::default(), Instant::now()));
         assert_eq!(only(&found), ["LagUnknown"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_unknown_for_its_own_alerts() {
+        let mut billing = state("billing");
+        billing.letters = Some([].into());
+        let mut unread = behind(1, 1);
+        unread.unknown = Some("its offsets are unknown".to_owned());
+        let lag = Lag { at: SystemTime::now(), groups: vec![unread] };
+        let unknown = |lag: Option<Result<&Lag, &str>>, rule: &Rule, service: &str, group: &str| {
+            let observed = Observed { services: std::slice::from_ref(&billing), lag };
+            let (service, group) = (service.to_owned(), group.to_owned());
+            is_unknown(&observed, rule, &Subject { service, group, ..Subject::default() })
+        };
+        let of_billing = |rule| unknown(Some(Ok(&lag)), rule, "billing", "billing");
+        assert!(of_billing(&rule::JOBS_FAILED) && of_billing(&rule::OUTBOX_AGE));
+        assert!(!of_billing(&rule::DEAD_LETTERS_ARRIVING) && !of_billing(&rule::SERVICE_DOWN));
+        assert!(of_billing(&rule::LAG_HIGH) && !of_billing(&rule::LAG_UNKNOWN));
+        assert!(!unknown(Some(Ok(&lag)), &rule::STALLED, "analytics", "analytics"));
+        assert!(unknown(Some(Err("no broker")), &rule::STALLED, "analytics", "analytics"));
+        assert!(unknown(Some(Ok(&lag)), &rule::JOBS_FAILED, "order", ""), "no state of it");
     }
 
     #[test]

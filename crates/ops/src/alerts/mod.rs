@@ -11,7 +11,7 @@ mod rule;
 mod tracker;
 mod webhook;
 
-pub(crate) use conditions::{Observed, conditions, of_lag};
+pub(crate) use conditions::{Observed, conditions, is_unknown, of_lag};
 pub use rule::{ARRIVING_FOR, NEW_FOR, RULES, Rule};
-pub(crate) use tracker::{Active, Tracker};
+pub(crate) use tracker::{Active, Subject, Tracker};
 pub(crate) use webhook::{Target, Webhook};

@@ -65,8 +65,14 @@ struct Tracked {
 
 impl Tracker {
     /// Takes the conditions that are fulfilled now, and returns the changes. Any other condition is
-    /// not fulfilled.
-    pub(crate) fn observe(&mut self, conditions: Vec<Condition>, now: Instant) -> Vec<AlertChange> {
+    /// not fulfilled, unless its data is missing: a firing alert goes on until it is known to be
+    /// over.
+    pub(crate) fn observe(
+        &mut self,
+        conditions: Vec<Condition>,
+        is_unknown: impl Fn(&Rule, &Subject) -> bool,
+        now: Instant,
+    ) -> Vec<AlertChange> {
         for condition in conditions {
             let key = (condition.rule.name, condition.subject.clone());
             let since = SystemTime::now();
@@ -80,7 +86,10 @@ impl Tracker {
             tracked.held = now;
         }
         let mut changes = Vec::new();
-        self.alerts.retain(|_, tracked| {
+        self.alerts.retain(|(_, subject), tracked| {
+            if tracked.fires && is_unknown(tracked.active.condition.rule, subject) {
+                tracked.held = now;
+            }
             let change = tracked.step(now);
             let stays = tracked.fires || tracked.held == now;
             changes.extend(change);
@@ -127,7 +136,8 @@ mod tests {
         let mut changes = Vec::new();
         for second in (0..=until).step_by(5) {
             let holding = holds(second).then(|| condition("billing")).into_iter().collect();
-            for change in tracker.observe(holding, start + Duration::from_secs(second)) {
+            let known = |_: &Rule, _: &Subject| false;
+            for change in tracker.observe(holding, known, start + Duration::from_secs(second)) {
                 let kind =
                     if matches!(change, AlertChange::Firing(_)) { "firing" } else { "resolved" };
                 changes.push((second, kind));
@@ -154,11 +164,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unknown_neither_fires_nor_resolves() {
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
+        let mut observe = |group: Option<&str>, is_unknown: bool, second: u64| {
+            let holding = group.map(condition).into_iter().collect();
+            let at = start + Duration::from_secs(second);
+            tracker.observe(holding, |_, _| is_unknown, at).len()
+        };
+        assert_eq!(observe(Some("billing"), false, 0), 0);
+        assert_eq!(observe(None, true, 40), 0, "it was not known to hold for half a minute");
+        assert_eq!(observe(Some("billing"), false, 45), 0);
+        assert_eq!(observe(Some("billing"), false, 75), 1, "it fires");
+        assert_eq!(observe(None, true, 100), 0);
+        assert_eq!(observe(None, true, 1_000), 0, "nobody knows whether it is over");
+        assert_eq!(observe(None, false, 1_059), 0);
+        assert_eq!(observe(None, false, 1_060), 1, "a minute later it is");
+    }
+
+    #[test]
     fn each_group_has_its_own_alert() {
         let (mut tracker, start) = (Tracker::default(), Instant::now());
-        tracker.observe(vec![condition("billing")], start);
+        let known = |_: &Rule, _: &Subject| false;
+        tracker.observe(vec![condition("billing")], known, start);
         let both = vec![condition("billing"), condition("analytics")];
-        let changed = tracker.observe(both, start + LAG_HIGH.holds_for);
+        let changed = tracker.observe(both, known, start + LAG_HIGH.holds_for);
         assert!(
             matches!(&changed[..], [AlertChange::Firing(it)] if it.condition.subject.group == "billing")
         );

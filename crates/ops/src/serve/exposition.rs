@@ -152,7 +152,7 @@ impl Exposition {
         let up = self.gauge("orderflow_service_up", "1 if a service is ready", &["service"])?;
         let failed = self.gauge(
             "orderflow_failed_jobs",
-            "Jobs that have failed for good, counted up to 1,000 a service",
+            "Jobs that have failed for good, counted up to 1,000 a kind",
             &["service", "kind"],
         )?;
         let age = self.gauge(

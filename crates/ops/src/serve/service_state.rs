@@ -1,6 +1,6 @@
 //! State of a service, polled from its admin API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug, Write};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, SystemTime};
@@ -17,8 +17,8 @@ use crate::moment::rough;
 const ANSWER: Duration = Duration::from_secs(4);
 /// Maximum number of reasons of dead letters to read, which takes several pages.
 const MOST_REASONS: usize = 2_000;
-/// Maximum number of failed jobs to count per service: its largest page.
-const MOST_JOBS: usize = 1_000;
+/// Maximum number of failed jobs to count, of a service and then of each kind: its largest page.
+pub(crate) const MOST_JOBS: usize = 1_000;
 
 /// Number of the newest jobs and replays to check for changes.
 const NEWEST: usize = 50;
@@ -99,7 +99,7 @@ impl ServiceState {
             asked(async { client.readiness().await.map(Some) }),
             asked(client.subscriptions()),
             asked(letters(client)),
-            asked(failed_jobs(client)),
+            asked(failed_jobs(client, None)),
             asked(client.metrics()),
             asked(async { Ok(client.replays(None).of_page(NEWEST).page().await?.0) }),
             asked(async { Ok(client.jobs(&JobFilter::default()).of_page(NEWEST).page().await?.0) }),
@@ -114,6 +114,7 @@ impl ServiceState {
             });
             all.collect::<Vec<_>>()
         });
+        let jobs = with_all_kinds(client, jobs, metrics.as_ref().ok()).await;
         let readiness = ready.as_ref().ok().cloned().flatten();
         let down = down_reason(ready);
         let digests = Digests {
@@ -213,15 +214,39 @@ async fn letters(client: &Client) -> Result<BTreeMap<String, Letters>, Error> {
     }
 }
 
-/// Counts the jobs that have failed for good, by kind, up to [`MOST_JOBS`].
-async fn failed_jobs(client: &Client) -> Result<BTreeMap<String, u64>, Error> {
-    let failed = JobFilter { state: Some(JobState::Failed), ..JobFilter::default() };
+/// Failed jobs by kind.
+type FailedJobs = BTreeMap<String, u64>;
+
+/// Counts the jobs that have failed for good, of one kind or of all, up to [`MOST_JOBS`].
+async fn failed_jobs(client: &Client, kind: Option<String>) -> Result<FailedJobs, Error> {
+    let failed = JobFilter { kind, state: Some(JobState::Failed), ..JobFilter::default() };
     let (jobs, _) = client.jobs(&failed).of_page(MOST_JOBS).page().await?;
     let mut kinds = BTreeMap::new();
     for job in jobs {
         *kinds.entry(job.kind.clone()).or_default() += 1;
     }
     Ok(kinds)
+}
+
+/// Counts the failed jobs of each other kind, too, if there were too many of some to count all.
+async fn with_all_kinds(
+    client: &Client,
+    jobs: Result<FailedJobs, String>,
+    metrics: Option<&Metrics>,
+) -> Result<FailedJobs, String> {
+    let mut counted = jobs?;
+    if counted.values().sum::<u64>() < MOST_JOBS as u64 {
+        return Ok(counted);
+    }
+    let Some(metrics) = metrics else {
+        return Err("its kinds of jobs are unknown without its metrics".to_owned());
+    };
+    let kinds: BTreeSet<_> =
+        metrics.samples(JOBS_DEAD).filter_map(|it| it.label(JOB_LABEL)).collect();
+    for kind in kinds {
+        counted.extend(asked(failed_jobs(client, Some(kind.to_owned()))).await?);
+    }
+    Ok(counted)
 }
 
 fn down_reason(ready: Result<Option<Readiness>, String>) -> Option<String> {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrivals;
 use super::poller::{EVERY, Measured, Services};
-use crate::alerts::{Active, Observed, Tracker, Webhook, conditions};
+use crate::alerts::{Active, Observed, Rule, Subject, Tracker, Webhook, conditions, is_unknown};
 
 /// Evaluates until shutdown. Returns the webhook, which may have changes left to send.
 pub(crate) async fn evaluate(
@@ -31,7 +31,8 @@ pub(crate) async fn evaluate(
         let observed = Observed { services: states.map_or(&[], Vec::as_slice), lag: measured };
         let now = Instant::now();
         let holding = conditions(&observed, &mut arrivals, now);
-        for change in tracker.observe(holding, now) {
+        let is_unknown = |rule: &Rule, subject: &Subject| is_unknown(&observed, rule, subject);
+        for change in tracker.observe(holding, is_unknown, now) {
             webhook.send(change);
         }
         firing.send_replace(tracker.firing());

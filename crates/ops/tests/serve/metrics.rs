@@ -43,6 +43,15 @@ async fn lag_and_what_the_services_say_are_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kind_of_jobs_counts_however_many_others_have_failed() {
+    let house = House::start(&[]).await;
+    house.has("orderflow_failed_jobs{kind=\"send-email\",service=\"billing\"} 0").await;
+    house.service.crowd_jobs();
+    house.has("orderflow_failed_jobs{kind=\"deliver-webhook\",service=\"billing\"} 1000").await;
+    house.has("orderflow_failed_jobs{kind=\"send-email\",service=\"billing\"} 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_measured_any_more_is_absent() {
     let house = House::start(&[]).await;
     let group = house.settings.prefixed("billing");

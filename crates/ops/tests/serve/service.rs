@@ -1,10 +1,11 @@
 //! A fake admin port of a service, with the routes that `serve` polls.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +15,13 @@ use tokio::net::TcpListener;
 
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
-    is_ready: Arc<AtomicBool>,
+    state: Arc<ServiceState>,
+}
+
+struct ServiceState {
+    is_ready: AtomicBool,
+    /// `true` if so many webhooks have failed that a page of jobs has nothing else.
+    is_crowded: AtomicBool,
 }
 
 const METRICS: &str = "\
@@ -30,25 +37,30 @@ impl Service {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let is_ready = Arc::new(AtomicBool::new(true));
+        let state = ServiceState { is_ready: true.into(), is_crowded: false.into() };
+        let state = Arc::new(state);
         let router = Router::new()
             .route("/readyz", get(readyz))
             .route("/metrics", get(async || METRICS))
             .route("/subscriptions", get(async || Json(subscriptions())))
             .route("/dead-letters/groups", get(async || Json(letter_groups())))
-            .route("/jobs", get(async || Json(json!({ "jobs": [failed_job()] }))))
-            .with_state(is_ready.clone());
+            .route("/jobs", get(jobs))
+            .with_state(state.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, is_ready }
+        Self { address, state }
     }
 
     pub(crate) fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::SeqCst);
+        self.state.is_ready.store(is_ready, Ordering::SeqCst);
+    }
+
+    pub(crate) fn crowd_jobs(&self) {
+        self.state.is_crowded.store(true, Ordering::SeqCst);
     }
 }
 
-async fn readyz(State(is_ready): State<Arc<AtomicBool>>) -> Response {
-    if is_ready.load(Ordering::SeqCst) {
+async fn readyz(State(state): State<Arc<ServiceState>>) -> Response {
+    if state.is_ready.load(Ordering::SeqCst) {
         Json(json!({ "status": "ready", "database": "up", "kafka": "up" })).into_response()
     } else {
         let why = json!({ "status": "unready", "database": "unavailable: refused", "kafka": "up" });
@@ -71,9 +83,21 @@ fn letter_groups() -> Value {
     json!({ "groups": [group], "next_cursor": null })
 }
 
-fn failed_job() -> Value {
+async fn jobs(
+    State(state): State<Arc<ServiceState>>,
+    Query(conditions): Query<BTreeMap<String, String>>,
+) -> Json<Value> {
+    let webhooks = if state.is_crowded.load(Ordering::SeqCst) { 1_000 } else { 1 };
+    let jobs = match conditions.get("kind").map(String::as_str) {
+        Some("send-email") => vec![failed_job("send-email")],
+        _ => vec![failed_job("deliver-webhook"); webhooks],
+    };
+    Json(json!({ "jobs": jobs }))
+}
+
+fn failed_job(kind: &str) -> Value {
     json!({
-        "service": "billing", "id": "01a2158a-b57e-72f0-978f-c52b94fc4e3f", "kind": "deliver-webhook",
+        "service": "billing", "id": "01a2158a-b57e-72f0-978f-c52b94fc4e3f", "kind": kind,
         "state": "failed", "attempts": 4, "subject": null, "correlation_id": null, "unique_key": null,
         "created_at": "2026-11-25T10:00:00Z", "run_at": "2026-11-25T10:07:00Z",
         "failed_at": "2026-11-25T10:07:00Z", "last_error": "refused",

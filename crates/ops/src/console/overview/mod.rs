@@ -153,7 +153,7 @@ mod tests {
         let observed = Observed { services: &[], lag: Some(Ok(&lag)) };
         let (mut tracker, mut arrivals) = (Tracker::default(), Arrivals::default());
         for at in [now, now + Duration::from_secs(31)] {
-            tracker.observe(conditions(&observed, &mut arrivals, at), at);
+            tracker.observe(conditions(&observed, &mut arrivals, at), |_, _| false, at);
         }
         let mut trends = Trends::default();
         for (ago, messages) in [(600, 10), (300, 6_000), (1, 12_000)] {
@@ -185,12 +185,29 @@ mod tests {
         for at in [now, now + Duration::from_secs(31)] {
             let services = [billing.clone()];
             let observed = Observed { services: &services, lag: None };
-            tracker.observe(conditions(&observed, &mut arrivals, at), at);
+            tracker.observe(conditions(&observed, &mut arrivals, at), |_, _| false, at);
         }
         let lag = Lag { at: UNIX_EPOCH, groups: vec![] };
         let polled = Watched::fixed(vec![billing], Ok(lag), tracker.firing(), Trends::default());
         let html = shown(&polled);
         assert!(html.contains("orderflow dlq groups --group billing: fix the cause"), "{html}");
+    }
+
+    #[test]
+    fn what_a_ready_service_does_not_answer_is_not_well() {
+        let mut billing = ready("billing");
+        billing.letters = None;
+        let mut down = state("order");
+        down.down = Some("it does not answer".to_owned());
+        let shown = |states: Vec<ServiceState>| {
+            let lag = Lag { at: UNIX_EPOCH, groups: vec![] };
+            shown(&Watched::fixed(states, Ok(lag), vec![], Trends::default()))
+        };
+        let html = shown(vec![billing]);
+        assert!(!html.contains("All is well") && html.contains("unknown in billing"), "{html}");
+        assert!(html.contains("Dead letters open: unknown in billing"), "{html}");
+        let html = shown(vec![down]);
+        assert!(!html.contains(": unknown in"), "{html}");
     }
 
     #[test]

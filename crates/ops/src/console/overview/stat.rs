@@ -7,7 +7,7 @@ use crate::lag::words::grouped;
 use crate::lag::{GroupLag, LAG_THRESHOLD};
 use crate::moment::rough;
 use crate::plain::count;
-use crate::serve::ServiceState;
+use crate::serve::{MOST_JOBS, ServiceState};
 
 /// A figure, with a link to the page that explains it.
 pub(super) struct Stat {
@@ -64,14 +64,25 @@ fn services(states: &[ServiceState]) -> Stat {
     }
 }
 
-/// Returns "unknown in billing" if this part of a service is missing.
-fn unknown<T>(
-    states: &[ServiceState],
-    part: impl Fn(&ServiceState) -> &Option<T>,
-) -> Option<String> {
-    let silent = states.iter().filter(|it| part(it).is_none());
-    let silent: Vec<_> = silent.map(|it| &*it.service).collect();
-    (!silent.is_empty()).then(|| format!("unknown in {}", silent.join(", ")))
+impl Stat {
+    /// Notes the services of which this part is missing. That is a problem if they are ready, since
+    /// a service that is not has one already.
+    fn unless_unknown<T>(
+        self,
+        states: &[ServiceState],
+        part: impl Fn(&ServiceState) -> &Option<T>,
+    ) -> Self {
+        let silent: Vec<_> = states.iter().filter(|it| part(it).is_none()).collect();
+        let names =
+            |of: &[&ServiceState]| of.iter().map(|it| &*it.service).collect::<Vec<_>>().join(", ");
+        if silent.is_empty() {
+            return self;
+        }
+        let ready: Vec<_> = silent.iter().copied().filter(|it| it.down.is_none()).collect();
+        let trouble = format!("{}: unknown in {}", self.label, names(&ready));
+        let stat = self.note(format!("unknown in {}", names(&silent)));
+        if ready.is_empty() { stat } else { stat.trouble(Tone::Warn, trouble) }
+    }
 }
 
 fn letters(states: &[ServiceState]) -> Stat {
@@ -84,7 +95,7 @@ fn letters(states: &[ServiceState]) -> Stat {
     let stat = Stat::new("dead letters open", "/failures", grouped(open));
     let reasons = count(groups.len() as u64, "reason", "reasons");
     match groups.first() {
-        None => stat.note(unknown(states, |it| &it.letters).unwrap_or_default()),
+        None => stat.unless_unknown(states, |it| &it.letters),
         Some(worst) => stat
             .note(format!("{reasons}, most in {}", worst.group))
             .trouble(Tone::Bad, count(open, "dead letter waits", "dead letters wait")),
@@ -98,10 +109,12 @@ fn jobs(states: &[ServiceState]) -> Stat {
     let failed: u64 = kinds.iter().map(|(_, failed)| **failed).sum();
     let stat = Stat::new("failed jobs", "/jobs?state=failed", grouped(failed));
     match kinds.first() {
-        None => stat.note(unknown(states, |it| &it.failed_jobs).unwrap_or_default()),
-        Some((worst, _)) => stat
-            .note(format!("most {worst}"))
-            .trouble(Tone::Bad, count(failed, "job has failed", "jobs have failed")),
+        None => stat.unless_unknown(states, |it| &it.failed_jobs),
+        Some((worst, most)) => {
+            let failed = count(failed, "job has failed", "jobs have failed");
+            let at_least = if **most < MOST_JOBS as u64 { "" } else { "at least " };
+            stat.note(format!("most {worst}")).trouble(Tone::Bad, format!("{at_least}{failed}"))
+        }
     }
 }
 
@@ -139,7 +152,7 @@ fn subscriptions(states: &[ServiceState]) -> Stat {
     let value = format!("{} / {}", all.len() - held_up.len(), all.len());
     let stat = Stat::new("subscriptions running", "/lag#subscriptions", value);
     match &held_up[..] {
-        [] => stat.note(unknown(states, |it| &it.subscriptions).unwrap_or_default()),
+        [] => stat.unless_unknown(states, |it| &it.subscriptions),
         [(group, why), others @ ..] => {
             let paused = held_up.iter().all(|(_, why)| why.starts_with("paused"));
             let tone = if paused { Tone::Warn } else { Tone::Bad };
@@ -165,7 +178,7 @@ fn outbox(states: &[ServiceState]) -> Stat {
     let value = oldest.map_or_else(|| "0 s".to_owned(), |(_, it)| rough(it.age));
     let stat = Stat::new("oldest in an outbox", "#services", value);
     match oldest {
-        None => stat.note(unknown(states, |it| &it.metrics).unwrap_or_else(|| "empty".to_owned())),
+        None => stat.note("empty").unless_unknown(states, |it| &it.metrics),
         Some((service, outbox)) => {
             let stat =
                 stat.note(format!("{} in {service}", count(waiting, "event waits", "events wait")));
