@@ -15,6 +15,7 @@ pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
         match c {
             '{' => rest = after(rest, '}'),
             '[' => rest = after(rest, ']'),
+            '"' => rest = after(&rest[1..], '"'),
             c if c.is_ascii_alphabetic() || c == '_' => {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
                 let (word, next) = rest.split_at(end.unwrap_or(rest.len()));
@@ -50,8 +51,8 @@ fn after(text: &str, end: char) -> &str {
 fn the_metrics_of_an_expression_are_found() {
     let found = metrics(
         r#"sum by (a, b) (rate(x_total{l="y_total"}[5m])) * on (c) group_left (d) info > 1e3
-           and 0.5 < orderflow:late:ratio1h unless y offset 5m"#,
+           and 0.5 < orderflow:late:ratio1h unless y offset 5m or label_replace(z, "e", "$1", "f", "(.*)")"#,
     );
-    let expected = ["info", "orderflow:late:ratio1h", "x_total", "y"];
+    let expected = ["info", "orderflow:late:ratio1h", "x_total", "y", "z"];
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
