@@ -14,6 +14,7 @@ pub(crate) struct Instruments {
     dead_lettered: Counter<u64>,
     retries: Counter<u64>,
     gaps: Counter<u64>,
+    lost: Counter<u64>,
     unavailable: Counter<u64>,
     parked: UpDownCounter<i64>,
     breakers_open: Gauge<u64>,
@@ -29,8 +30,8 @@ impl Instruments {
     /// counter that begins at 1.
     pub(crate) fn new(meter: &Meter, group: &str) -> Self {
         let instruments = Self::uncounted(meter, group);
-        let Self { dead_lettered, retries, gaps, unavailable, .. } = &instruments;
-        for counter in [dead_lettered, retries, gaps, unavailable] {
+        let Self { dead_lettered, retries, gaps, lost, unavailable, .. } = &instruments;
+        for counter in [dead_lettered, retries, gaps, lost, unavailable] {
             counter.add(0, std::slice::from_ref(&instruments.group));
         }
         for outcome in Outcome::ALL {
@@ -56,6 +57,7 @@ impl Instruments {
             ),
             retries: counter("consumer.retries", "Retries of messages that failed"),
             gaps: counter("consumer.gaps", "Events before which versions were missing"),
+            lost: counter("consumer.lost", "Messages that were deleted before they were consumed"),
             unavailable: counter(
                 "consumer.unavailable",
                 "Attempts ended because the database was unavailable",
@@ -123,6 +125,10 @@ impl Instruments {
         if count > 0 {
             self.gaps.add(count as u64, std::slice::from_ref(&self.group));
         }
+    }
+
+    pub(crate) fn lost(&self, messages: u64) {
+        self.lost.add(messages, std::slice::from_ref(&self.group));
     }
 
     pub(crate) fn unavailable(&self) {

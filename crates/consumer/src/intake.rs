@@ -61,7 +61,7 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// Updates the metrics of lag and age. The statistics contain the end of each partition and the
+    /// Updates the metrics of lag, age and lost messages. The statistics contain the end of each partition and the
     /// offset committed before its assignment.
     fn stats(&self, statistics: Statistics) {
         // While the subscription is stopped nothing is fetched, and these figures do not change.
@@ -69,6 +69,7 @@ impl ClientContext for Context {
             return;
         }
         for (topic, known) in statistics.topics {
+            known.partitions.values().for_each(|partition| self.report_lost(&topic, partition));
             let partitions = known.partitions.values();
             let lag = partitions.filter_map(|partition| self.lag(&topic, partition)).sum();
             self.instruments.lag(self.kafka.unprefixed(&topic), lag);
@@ -84,6 +85,26 @@ fn written(at: i64) -> Duration {
 }
 
 impl Context {
+    /// Reports messages that were deleted before they were read: the client passes over them without
+    /// a word, and continues at the first message that is left. Offsets without a message are also
+    /// left behind by transactions and by compaction, but not before the partition's first offset,
+    /// which the client learns with each fetch.
+    fn report_lost(&self, topic: &str, partition: &StatisticsOfPartition) {
+        let key = (topic.to_owned(), partition.partition);
+        let Some(skipped) = self.partitions.take_skipped(&key) else { return };
+        let lost = partition.lo_offset.min(skipped.end) - skipped.start;
+        if let Ok(lost @ 1..) = u64::try_from(lost) {
+            self.instruments.lost(lost);
+            tracing::error!(
+                topic,
+                partition = partition.partition,
+                offset = skipped.start,
+                messages = lost,
+                "messages were deleted before they were consumed, continuing at the first one left"
+            );
+        }
+    }
+
     /// Returns the number of unfinished offsets of a partition, or `None` if it is not assigned to
     /// this instance or its end is unknown.
     fn lag(&self, topic: &str, partition: &StatisticsOfPartition) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! Messages in progress in each partition: which offset may be stored, and how many bytes are held.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::time::Duration;
@@ -60,6 +61,8 @@ struct Partition {
     read: Option<(i64, Option<i64>)>,
     /// Messages that are read again after a stop.
     reread: Option<RereadRange>,
+    /// The longest range of offsets without a message since the last look, in front of a message.
+    skipped: Option<Range<i64>>,
     bytes: usize,
     running: usize,
     paused: bool,
@@ -171,6 +174,7 @@ impl Partitions {
             *entry = Partition { paused: entry.paused, revoked: entry.revoked, ..Partition::new() };
         }
         entry.stored.get_or_insert(offset);
+        entry.skip_to(offset);
         entry.next = Some(offset + 1);
         if entry.was_finished(offset) {
             return None;
@@ -179,6 +183,12 @@ impl Partitions {
         entry.unfinished.insert(offset, Unfinished { timestamp, size });
         entry.bytes += size;
         Some(Ticket { partition, epoch: entry.epoch, offset })
+    }
+
+    /// Takes the longest range of offsets without a message that was found since the last call. They
+    /// never were messages, or were deleted.
+    pub(crate) fn take_skipped(&self, key: &TopicPartition) -> Option<Range<i64>> {
+        self.lock().assigned.get_mut(key)?.skipped.take()
     }
 
     /// Takes a report that the client has read a partition up to an offset and all its messages
@@ -471,6 +481,7 @@ impl Partition {
             stored: None,
             read: None,
             reread: None,
+            skipped: None,
             bytes: 0,
             running: 0,
             paused: false,
@@ -494,6 +505,14 @@ impl Partition {
 
     fn was_finished(&self, offset: i64) -> bool {
         self.reread.as_ref().is_some_and(|it| it.was_finished(offset))
+    }
+
+    fn skip_to(&mut self, offset: i64) {
+        let skipped = self.next.unwrap_or(offset)..offset;
+        let length = |range: &Range<i64>| range.end - range.start;
+        if length(&skipped) > self.skipped.as_ref().map_or(0, length) {
+            self.skipped = Some(skipped);
+        }
     }
 
     fn finish(&mut self, offset: i64) {
@@ -580,6 +599,21 @@ mod tests {
         assert_eq!(partitions.take_finished(), [], "stored once");
         finish(&partitions, &tickets[2]);
         assert_eq!(partitions.take_finished(), [(("t".into(), 0), 9)]);
+    }
+
+    #[test]
+    fn the_longest_range_without_messages_is_found_once() {
+        let partitions = Partitions::default();
+        let key = ("t".to_owned(), 0);
+        for offset in [3, 4] {
+            partitions.enter(&record(offset)).expect("new");
+        }
+        assert_eq!(partitions.take_skipped(&key), None, "nobody knows what was before the first");
+        for offset in [6, 106, 110, 111] {
+            partitions.enter(&record(offset)).expect("new");
+        }
+        assert_eq!(partitions.take_skipped(&key), Some(7..106));
+        assert_eq!(partitions.take_skipped(&key), None);
     }
 
     #[test]

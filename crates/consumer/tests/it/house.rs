@@ -8,6 +8,9 @@ use consumer::{
     Consumer, Failure, Faults, Handler, Letters, Options, Received, State, Status, Subscription,
 };
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent};
+use kafka::rdkafka::Offset;
+use kafka::rdkafka::admin::{AdminClient, AdminOptions};
+use kafka::rdkafka::client::DefaultClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use kafka::rdkafka::topic_partition_list::TopicPartitionList;
@@ -200,6 +203,22 @@ impl House {
             sums = (sums.0 + committed.max(0), sums.1 + end);
         }
         sums
+    }
+
+    /// Deletes all records of a topic, as retention does.
+    pub(crate) async fn delete_records(&self, topic: &str) {
+        let topic = self.settings.prefixed(topic);
+        let admin: AdminClient<DefaultClientContext> = self.settings.client().create().unwrap();
+        let metadata = admin.inner().fetch_metadata(Some(&topic), PATIENCE).unwrap();
+        let deleting = {
+            let mut ends = TopicPartitionList::new();
+            for partition in metadata.topics()[0].partitions() {
+                ends.add_partition_offset(&topic, partition.id(), Offset::End).unwrap();
+            }
+            let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+            admin.delete_records(&ends, &options).await
+        };
+        deleting.unwrap();
     }
 
     /// Publishes an event in the JSON format.

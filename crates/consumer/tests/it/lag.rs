@@ -3,7 +3,7 @@
 use envelope::Event;
 
 use crate::events::{ParcelId, ParcelPacked};
-use consumer::{Fault, FaultKind, Options, Subscription};
+use consumer::{Fault, FaultKind, Options, State, Subscription};
 use sandbox::testing::eventually;
 
 use crate::house::{House, PATIENCE, note};
@@ -85,11 +85,38 @@ async fn the_marker_of_a_transaction_is_no_message_that_is_waited_for() {
 }
 
 #[tokio::test]
+async fn messages_that_were_deleted_before_they_were_read_are_counted() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
+    // Its marker is no message that was lost.
+    house.publish_in_transaction(&house.event::<ParcelPacked>(parcel, 2, "a@example.com")).await;
+    house.send::<ParcelPacked>(parcel, 3, "a@example.com").await;
+    house.has(parcel, &[1, 2, 3]).await;
+
+    consumer::pause(&house.pool, "group", "ada", "a look").await.unwrap();
+    let paused = async || matches!(running.status.state(), State::Paused { .. }).then_some(());
+    eventually("the pause", PATIENCE, paused).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for version in 4..=8 {
+        house.send::<ParcelPacked>(parcel, version, "a@example.com").await;
+    }
+    house.delete_records(ParcelPacked::TYPE).await;
+    house.send::<ParcelPacked>(parcel, 9, "a@example.com").await;
+    consumer::resume(&house.pool, "group").await.unwrap();
+    house.has(parcel, &[1, 2, 3, 9]).await;
+    let counted = async || (house.counter("consumer_lost_total", "group") == 5).then_some(());
+    eventually("five lost messages", PATIENCE, counted).await;
+    running.end().await;
+}
+
+#[tokio::test]
 async fn counters_are_there_before_there_is_something_to_count() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
     let text = house.metrics.render();
-    for counter in ["dead_lettered", "retries", "gaps", "unavailable", "settled"] {
+    for counter in ["dead_lettered", "retries", "gaps", "lost", "unavailable", "settled"] {
         let begins = format!("consumer_{counter}_total{{");
         let line = text.lines().find(|line| line.starts_with(&begins)).unwrap();
         assert!(line.contains("group") && line.ends_with(" 0"), "{line}");

@@ -8,7 +8,8 @@ use super::tracker::{Condition, Subject};
 use crate::client::OUTBOX_AGE;
 use crate::lag::{GroupLag, Lag};
 use crate::serve::{
-    Arrivals, DEFERRED_DROPPED, Letters, Process, STARTED_AT, ServiceState, TASK_LABEL,
+    Arrivals, DEFERRED_DROPPED, GROUP_LABEL, Letters, MESSAGES_LOST, Process, STARTED_AT,
+    ServiceState, TASK_LABEL,
 };
 
 /// The polled data.
@@ -185,19 +186,31 @@ fn count(state: &ServiceState, arrivals: &mut Arrivals, now: Instant) {
         service: state.service.clone(),
         started: started.map(|it| SystemTime::UNIX_EPOCH + it),
     };
-    let totals = state
-        .samples_of(DEFERRED_DROPPED)
-        .map(|it| (it.label(TASK_LABEL).unwrap_or_default().to_owned(), it.value));
+    let counters = [(DEFERRED_DROPPED, TASK_LABEL), (MESSAGES_LOST, GROUP_LABEL)];
+    let totals = counters.into_iter().flat_map(|(metric, label)| {
+        state
+            .samples_of(metric)
+            .map(move |it| ((metric, it.label(label).unwrap_or_default().to_owned()), it.value))
+    });
     arrivals.observe(&process, totals.collect(), now);
 }
 
 fn of_arrivals(arrivals: &mut Arrivals, now: Instant, all: &mut Vec<Condition>) {
     let minutes = ARRIVING_FOR.as_secs() / 60;
-    for ((service, kind), increase) in arrivals.within(ARRIVING_FOR, now) {
-        let summary =
-            format!("{increase} tasks {kind} of {service} were dropped within {minutes} minutes");
-        let subject = Subject { service, kind, ..Subject::default() };
-        add(all, &rule::DEFERRED_DROPPED, &subject, increase, summary);
+    for ((service, (metric, label)), increase) in arrivals.within(ARRIVING_FOR, now) {
+        if metric == MESSAGES_LOST {
+            let summary = format!(
+                "{increase} messages were deleted before {label} consumed them, within {minutes} minutes"
+            );
+            let subject = Subject { service, group: label, ..Subject::default() };
+            add(all, &rule::MESSAGES_LOST, &subject, increase, summary);
+        } else {
+            let summary = format!(
+                "{increase} tasks {label} of {service} were dropped within {minutes} minutes"
+            );
+            let subject = Subject { service, kind: label, ..Subject::default() };
+            add(all, &rule::DEFERRED_DROPPED, &subject, increase, summary);
+        }
     }
 }
 
@@ -284,20 +297,24 @@ mod tests {
     #[test]
     fn what_the_services_say_has_its_alerts() {
         let (mut arrivals, now) = (Arrivals::default(), Instant::now());
-        let mut observe = |died: u64, dropped: f64, outbox: f64| {
+        let mut observe = |died: u64, counted: f64, outbox: f64| {
             let mut billing = state("billing");
             let last = Some(SystemTime::now() - Duration::from_secs(died));
             let letters = Letters { last, ..Letters::default() };
             billing.letters = Some([("billing".to_owned(), letters)].into());
             billing.metrics = Some(Metrics::read(&format!(
-                "{DEFERRED_DROPPED}{{{TASK_LABEL}=\"mail\"}} {dropped}\n{OUTBOX_AGE} {outbox}\n",
+                "{DEFERRED_DROPPED}{{{TASK_LABEL}=\"mail\"}} {counted}\n{OUTBOX_AGE} {outbox}\n\
+                 {MESSAGES_LOST}{{{GROUP_LABEL}=\"billing\"}} {counted}\n",
             )));
             let observed = Observed { services: &[billing], lag: None };
             names(conditions(&observed, &mut arrivals, now))
         };
         assert_eq!(observe(301, 2.0, 60.0), [], "earlier values count as no increase");
         let found = observe(290, 3.0, 61.0);
-        assert_eq!(only(&found), ["OutboxAge", "DeadLettersArriving", "DeferredDropped"]);
+        assert_eq!(
+            only(&found),
+            ["OutboxAge", "DeadLettersArriving", "MessagesLost", "DeferredDropped"]
+        );
         let mut down = state("order");
         down.down = Some("no answer".into());
         down.failed_jobs = Some([("mail".to_owned(), 2), ("webhook".to_owned(), 0)].into());

@@ -22,11 +22,14 @@ pub(crate) struct Process {
     pub(crate) started: Option<SystemTime>,
 }
 
-/// Service, and the label of a counter, such as a deferred task.
-pub(crate) type Counted = (String, String);
+/// A counter of a process: the metric, and a label, such as a deferred task.
+pub(crate) type Counter = (&'static str, String);
+
+/// A counter of a service.
+pub(crate) type Counted = (String, Counter);
 
 struct Counters {
-    totals: BTreeMap<String, f64>,
+    totals: BTreeMap<Counter, f64>,
     /// When the process was first observed.
     since: Instant,
     /// When it was last observed.
@@ -34,22 +37,22 @@ struct Counters {
 }
 
 impl Arrivals {
-    /// Takes the values of all counters of a process, by their labels.
+    /// Takes the values of all counters of a process.
     ///
     /// The first values are no increase, unless the process started after another one of the
     /// service was observed. A counter that appears later started at 0. A counter that is smaller
     /// than before was reset by a restart.
-    pub(crate) fn observe(&mut self, process: &Process, totals: Vec<(String, f64)>, now: Instant) {
+    pub(crate) fn observe(&mut self, process: &Process, totals: Vec<(Counter, f64)>, now: Instant) {
         let starts_at_zero = self.processes.contains_key(process) || self.is_new(process, now);
         let new = || Counters { totals: BTreeMap::new(), since: now, at: now };
         let known = self.processes.entry(process.clone()).or_insert_with(new);
         known.at = now;
-        for (label, total) in totals {
+        for (counter, total) in totals {
             let start = if starts_at_zero { 0.0 } else { total };
-            let before = known.totals.insert(label.clone(), total).unwrap_or(start);
+            let before = known.totals.insert(counter.clone(), total).unwrap_or(start);
             let increase = if total < before { total } else { total - before };
             if increase > 0.0 {
-                let counted = (process.service.clone(), label);
+                let counted = (process.service.clone(), counter);
                 self.increases.entry(counted).or_default().push_back((now, increase));
             }
         }
@@ -87,7 +90,7 @@ mod tests {
     fn increase(arrivals: &mut Arrivals, process: &Process, total: f64, minutes: u64) -> f64 {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         let now = *START + Duration::from_mins(minutes);
-        arrivals.observe(process, vec![("mail".to_owned(), total)], now);
+        arrivals.observe(process, vec![(("dropped", "mail".to_owned()), total)], now);
         let grown = arrivals.within(Duration::from_mins(5), now).into_iter();
         // `sum` of no values would be -0.
         grown.map(|(_, increase)| increase).fold(0.0, std::ops::Add::add)

@@ -14,7 +14,8 @@ mod watchman;
 pub(crate) use arrivals::{Arrivals, Process};
 pub(crate) use router::Watched;
 pub(crate) use service_state::{
-    DEFERRED_DROPPED, Letters, MOST_JOBS, STARTED_AT, ServiceState, TASK_LABEL,
+    DEFERRED_DROPPED, GROUP_LABEL, Letters, MESSAGES_LOST, MOST_JOBS, STARTED_AT, ServiceState,
+    TASK_LABEL,
 };
 pub(crate) use trends::{TREND, Trends};
 

@@ -27,12 +27,14 @@ const MOST_ACTS: usize = 50;
 
 /// Metrics of services that alerts need, by their names in the exposition.
 pub(crate) const DEFERRED_DROPPED: &str = "defer_dropped_total";
+pub(crate) const MESSAGES_LOST: &str = "consumer_lost_total";
 pub(crate) const JOBS_DEAD: &str = "jobs_dead_total";
 pub(crate) const STARTED_AT: &str = "process_start_time_seconds";
 
-/// Labels of the kind of jobs and of the deferred task.
+/// Labels of the kind of jobs, of the deferred task, and of the consumer group.
 pub(crate) const JOB_LABEL: &str = "job_kind";
 pub(crate) const TASK_LABEL: &str = "defer_task";
+pub(crate) const GROUP_LABEL: &str = "messaging_consumer_group_name";
 
 /// State of a service. Parts that it did not answer are `None`.
 #[derive(Clone, Debug)]
