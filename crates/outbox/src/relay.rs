@@ -71,6 +71,7 @@ pub struct Relay {
     instruments: Instruments,
     steps: FlowSteps,
     status: watch::Sender<Vec<PausedTopic>>,
+    loss: watch::Sender<Option<String>>,
 }
 
 impl Relay {
@@ -83,8 +84,8 @@ impl Relay {
         meter: &Meter,
     ) -> Self {
         let instruments = Instruments::new(meter);
-        let status = watch::Sender::default();
-        Self { database, kafka, wake, instruments, steps: FlowSteps::off(), status }
+        let (status, loss) = (watch::Sender::default(), watch::Sender::default());
+        Self { database, kafka, wake, instruments, steps: FlowSteps::off(), status, loss }
     }
 
     /// Records the wait of each event, and its publication, as steps of its flow.
@@ -94,10 +95,9 @@ impl Relay {
         self
     }
 
-    /// Returns a handle to the topics that this relay can't publish to at present. The list is
-    /// empty once the relay has ended.
+    /// Returns a handle to what this relay can't publish at present: nothing once it has ended.
     pub fn status(&self) -> RelayStatus {
-        RelayStatus(self.status.subscribe())
+        RelayStatus { paused: self.status.subscribe(), loss: self.loss.subscribe() }
     }
 
     /// Runs until `shutdown` is cancelled. Waits while the database, Kafka or the shards are
@@ -113,11 +113,13 @@ impl Relay {
 
     async fn publish(&self, shutdown: &CancellationToken) {
         let mut reporter = PauseReporter::new(self.status.clone());
-        let mut losses = Losses::default();
+        let mut losses = Losses::new(self.loss.clone());
         while !shutdown.is_cancelled() {
             let Err(error) = self.session(&mut reporter, shutdown, &mut losses).await else {
                 return;
             };
+            // Nobody knows which of them last.
+            self.status.send_replace(Vec::new());
             losses.log(&error);
             shutdown.run_until_cancelled(sleep(losses.backoff)).await;
         }
@@ -136,6 +138,7 @@ impl Relay {
         pg::within(CONNECT, shards.join()).await?;
         let searcher = Searcher::new(self.database.clone());
         let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
+        losses.status.send_replace(None);
         let mut session =
             Session::new(shards, searcher, sender, completed, &self.instruments, reporter);
         let ended = session.run(&self.wake, shutdown, || losses.restored()).await;
@@ -149,20 +152,20 @@ impl Relay {
 }
 
 /// Losses of sessions. Each reason is logged once until a session works again, and not with every
-/// failed attempt to open one.
+/// failed attempt to open one; the status has the last one until the next session opens.
 struct Losses {
     logged: BTreeSet<String>,
     backoff: Duration,
-}
-
-impl Default for Losses {
-    fn default() -> Self {
-        Self { logged: BTreeSet::new(), backoff: BACKOFF }
-    }
+    status: watch::Sender<Option<String>>,
 }
 
 impl Losses {
+    fn new(status: watch::Sender<Option<String>>) -> Self {
+        Self { logged: BTreeSet::new(), backoff: BACKOFF, status }
+    }
+
     fn log(&mut self, error: &SessionError) {
+        self.status.send_replace(Some(telemetry::error_chain(error)));
         let is_new = self.logged.insert(error.to_string());
         let error = error as &dyn std::error::Error;
         if is_new {
@@ -189,25 +192,33 @@ impl Losses {
     }
 }
 
+/// Clears the report when the relay ends.
+impl Drop for Losses {
+    fn drop(&mut self) {
+        self.status.send_replace(None);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_reason_of_a_loss_is_logged_once_until_a_session_works_again() {
-        let mut losses = Losses::default();
+        let mut losses = Losses::new(watch::Sender::default());
         let standby = || SessionError::RowsWouldStay("the server is a standby".to_owned());
         for error in [sqlx::Error::WorkerCrashed.into(), standby(), standby()] {
             losses.log(&error);
         }
         assert_eq!(losses.logged.len(), 2, "a failover to a standby is not hidden by the loss");
+        assert!(losses.status.borrow().as_ref().is_some_and(|it| it.contains("a standby")));
         losses.restored();
         assert!(losses.logged.is_empty());
     }
 
     #[test]
     fn a_relay_that_can_not_delete_what_it_publishes_publishes_it_ever_more_seldom() {
-        let mut losses = Losses::default();
+        let mut losses = Losses::new(watch::Sender::default());
         let mut waits = Vec::new();
         for _ in 0..8 {
             losses.ended(Reached::Acknowledged);

@@ -36,13 +36,22 @@ impl fmt::Display for PausedTopic {
     }
 }
 
-/// Handle to the topics that a relay can't publish to. Cheap to clone.
+/// Handle to what a relay can't publish at present. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct RelayStatus(pub(crate) watch::Receiver<Vec<PausedTopic>>);
+pub struct RelayStatus {
+    pub(crate) paused: watch::Receiver<Vec<PausedTopic>>,
+    pub(crate) loss: watch::Receiver<Option<String>>,
+}
 
 impl RelayStatus {
     /// Returns the topics whose events wait because Kafka does not accept them, by name.
     pub fn paused(&self) -> Vec<PausedTopic> {
-        self.0.borrow().clone()
+        self.paused.borrow().clone()
+    }
+
+    /// Returns why the relay publishes nothing at all, if it has lost its session in the database or
+    /// its producer.
+    pub fn loss(&self) -> Option<String> {
+        self.loss.borrow().clone()
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Health {
     kafka: watch::Receiver<Kafka>,
     /// Problems of the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
-    /// Topics, partitions and keys that the relay has paused. `None` if the service has no relay.
+    /// What the relay can't publish. `None` if the service has no relay.
     relay: Option<RelayStatus>,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
@@ -87,7 +87,7 @@ pub(super) struct HealthReport {
     /// Problems of the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
-    /// Pauses of the relay: a sentence each, with the reason.
+    /// What the relay can't publish: a sentence each, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outbox: Vec<String>,
     subscriptions: BTreeMap<String, String>,
@@ -119,8 +119,10 @@ impl Health {
             .map(|(group, status)| (group.clone(), status.state()))
             .collect();
         let topics = self.topics.borrow().clone();
+        let loss = self.relay.iter().filter_map(RelayStatus::loss);
+        let loss = loss.map(|why| format!("the relay publishes nothing: {why}"));
         let paused = self.relay.iter().flat_map(RelayStatus::paused);
-        let outbox: Vec<_> = paused.map(|paused| paused.to_string()).collect();
+        let outbox: Vec<_> = loss.chain(paused.map(|paused| paused.to_string())).collect();
         let troubled = read_only
             || kafka == Kafka::Away
             || !topics.is_empty()

@@ -108,17 +108,19 @@ async fn publishes_nothing_after(forbid: &'static str, why: &str, permit: &'stat
     house.write(&[shipped("P-1", 1)]).await;
     sqlx::raw_sql(forbid).execute(&house.pool).await.unwrap();
     let log = Log::begin();
-    let (shutdown, relay) = house.relay();
+    let (shutdown, relay, status) = house.relay_with_status();
     let lines_with = |text: &str| log.lines().iter().filter(|line| line.contains(text)).count();
     let reported = async || (lines_with(why) == 1).then_some(());
     eventually("the reason to be logged", PATIENCE, reported).await;
     assert_eq!(house.published().len(), 0);
+    let loss = status.loss();
+    assert!(loss.as_ref().is_some_and(|loss| loss.contains(why)), "{loss:?}");
     sqlx::raw_sql(permit).execute(&house.pool).await.unwrap();
     house.drained().await;
     assert_eq!(house.published().len(), 1);
     let restored = async || (lines_with("session restored") == 1).then_some(());
     eventually("the end of the loss to be logged", PATIENCE, restored).await;
-    assert_eq!(lines_with("lost its session"), 1);
+    assert_eq!((lines_with("lost its session"), status.loss()), (1, None));
     shutdown.cancel();
     relay.await.unwrap();
 }
