@@ -40,20 +40,23 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked.
+/// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked. It is shared
+/// with the messages that are known to be in conflict: most likely another one needs the same lock,
+/// and if many do, as all events of a tenant, their waits would leave lanes no time for others.
 const LOCK: Duration = Duration::from_secs(1);
-/// The same for a message whose batch had a conflict. Most likely another message of the batch
-/// needs the lock, and each of them waits for those before it.
+/// The minimum, and the same for a message whose batch had a conflict. Most likely another message
+/// of the batch needs the lock, and each of them waits for those before it.
 const LOCK_ALONE: Duration = Duration::from_millis(50);
 /// The same for messages with an earlier conflict alone: it most likely persists, and other
 /// messages wait for their turn.
 const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Returns the maximum wait for a lock. `conflicts` is `None` if no earlier attempt ended in a
-/// conflict, otherwise the number of those at the message alone.
-fn lock_wait(conflicts: Option<u32>) -> Duration {
+/// conflict, otherwise the number of those at the message alone. `blocked` is the number of other
+/// messages that are known to be in conflict.
+fn lock_wait(conflicts: Option<u32>, blocked: u32) -> Duration {
     match conflicts {
-        None => LOCK,
+        None => (LOCK / (blocked + 1)).max(LOCK_ALONE),
         Some(0) => LOCK_ALONE,
         Some(_) => LOCK_AGAIN,
     }
@@ -97,6 +100,8 @@ pub(crate) struct Bookkeeping<'a> {
     pub(crate) replaying: Option<Replaying<'a>>,
     /// Number of attempts at the message alone that ended in a conflict, if any attempt did.
     pub(crate) conflicts: Option<u32>,
+    /// Number of the subscription's messages that are known to be in conflict.
+    pub(crate) blocked: u32,
 }
 
 impl Attempts {
@@ -200,7 +205,8 @@ impl Attempts {
             let mut tx = if let Some(begun) = chain.take() {
                 begun
             } else {
-                let begun = self.begin(lock_wait(bookkeeping.conflicts)).await?;
+                let begun =
+                    self.begin(lock_wait(bookkeeping.conflicts, bookkeeping.blocked)).await?;
                 chain.start();
                 begun
             };
@@ -220,7 +226,8 @@ impl Attempts {
             let forgotten = history::forget(&mut *tx, &self.group, &bookkeeping.noted).await;
             forgotten.map_err(Failure::own)?;
         }
-        self.commit(tx, chain).await.map_err(Failure::own)?;
+        let next_lock = lock_wait(None, bookkeeping.blocked);
+        self.commit(tx, next_lock, chain).await.map_err(Failure::own)?;
         let gaps = admissions.iter().filter(|it| matches!(it, Admission::Admitted { gap: true }));
         self.instruments.gaps(gaps.count());
         Ok(outcomes)
@@ -274,10 +281,12 @@ impl Attempts {
         tokio::time::timeout(limit, handled).await.map_err(elapsed)?
     }
 
-    /// Commits, and begins the next transaction of the chain in the same round trip.
+    /// Commits, and begins the next transaction of the chain in the same round trip, which waits this
+    /// long for a lock.
     async fn commit(
         &self,
         mut tx: Transaction<'static, Postgres>,
+        next_lock: Duration,
         chain: &mut Chain,
     ) -> sqlx::Result<()> {
         sabotage::may_die("consumer.before-commit");
@@ -288,7 +297,7 @@ impl Attempts {
         if goes_on {
             // The chained transaction would have the isolation and access mode that the handler has
             // set.
-            commit = format!("{commit}; commit; {}", begin(LOCK, self.handler_timeout).0);
+            commit = format!("{commit}; commit; {}", begin(next_lock, self.handler_timeout).0);
         }
         let committing = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut *tx);
         committing.instrument(query_span("commit")).await?;

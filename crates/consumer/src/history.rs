@@ -31,7 +31,8 @@ pub(crate) struct Histories {
 /// History of a partition before its assignment.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    attempts: HashMap<i64, EarlierAttempts>,
+    /// By offset, with the time of the record: [`UNKNOWN`], or as in `attempt`.
+    attempts: HashMap<i64, (i64, EarlierAttempts)>,
     /// Offsets and times of records that are dead letters.
     dead: HashSet<(i64, i64)>,
     caution: AtomicUsize,
@@ -43,16 +44,25 @@ pub(crate) struct EarlierAttempts {
     pub(crate) reason: Option<String>,
 }
 
+/// The time of a record that has none, and of rows of an earlier release.
+const UNKNOWN: i64 = -1;
+
+fn time_of(record: &Record) -> i64 {
+    record.timestamp.unwrap_or(UNKNOWN)
+}
+
 impl History {
-    pub(crate) fn of(&self, offset: i64) -> EarlierAttempts {
-        self.attempts.get(&offset).cloned().unwrap_or_default()
+    /// Returns the attempts at a record, and not those at one in a former topic of that name.
+    pub(crate) fn of(&self, record: &Record) -> EarlierAttempts {
+        let known = self.attempts.get(&record.offset);
+        let known = known.filter(|(at, _)| [UNKNOWN, time_of(record)].contains(at));
+        known.map(|(_, attempts)| attempts.clone()).unwrap_or_default()
     }
 
     /// Returns whether a record was dead-lettered before.
     pub(crate) fn is_dead(&self, record: &Record) -> bool {
         // Most partitions have none.
-        !self.dead.is_empty()
-            && self.dead.contains(&(record.offset, record.timestamp.unwrap_or(-1)))
+        !self.dead.is_empty() && self.dead.contains(&(record.offset, time_of(record)))
     }
 
     /// Returns whether messages have to be marked before they are attempted.
@@ -126,8 +136,8 @@ impl Histories {
         .bind(&self.instance)
         .execute(&self.pool)
         .await?;
-        let attempts: Vec<(i64, i32, Option<String>)> = sqlx::query_as(
-            r#"select "offset", attempts, reason from attempt
+        let attempts: Vec<(i64, i64, i32, Option<String>)> = sqlx::query_as(
+            r#"select "offset", "timestamp", attempts, reason from attempt
                where subscription = $1 and topic = $2 and partition = $3"#,
         )
         .bind(&self.subscription)
@@ -135,8 +145,9 @@ impl Histories {
         .bind(partition)
         .fetch_all(&self.pool)
         .await?;
-        let attempts = attempts.into_iter().map(|(offset, times, reason)| {
-            (offset, EarlierAttempts { times: u32::try_from(times).unwrap_or_default(), reason })
+        let attempts = attempts.into_iter().map(|(offset, at, times, reason)| {
+            let times = u32::try_from(times).unwrap_or_default();
+            (offset, (at, EarlierAttempts { times, reason }))
         });
         let attempts: HashMap<_, _> = attempts.collect();
         let caution = if was_killed_for_memory {
@@ -207,7 +218,7 @@ impl Histories {
 
     /// Records the number of attempts at a message and the reason of the last failure. `None`
     /// records the beginning of an attempt. The stored number never decreases, since an instance
-    /// that was frozen may know of fewer attempts.
+    /// that was frozen may know of fewer attempts; a row of a former topic's message is replaced.
     pub(crate) async fn note(
         &self,
         record: &Record,
@@ -218,11 +229,14 @@ impl Histories {
         let failures: Vec<_> = reason.iter().map(|it| FailedAttempt::new(it, None)).collect();
         let noted = sqlx::query(
             r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason, failures, event_id,
-                   subject, correlation_id)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                   subject, correlation_id, "timestamp")
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                on conflict (subscription, topic, partition, "offset") do update
-                   set attempts = greatest(it.attempts, excluded.attempts), reason = excluded.reason,
-                       failures = it.failures || excluded.failures, last_at = clock_timestamp(),
+                   set attempts = case when it."timestamp" in (-1, excluded."timestamp")
+                           then greatest(it.attempts, excluded.attempts) else excluded.attempts end,
+                       failures = case when it."timestamp" in (-1, excluded."timestamp")
+                           then it.failures || excluded.failures else excluded.failures end,
+                       reason = excluded.reason, "timestamp" = excluded."timestamp", last_at = clock_timestamp(),
                        event_id = excluded.event_id, subject = excluded.subject,
                        correlation_id = excluded.correlation_id"#,
         )
@@ -236,6 +250,7 @@ impl Histories {
         .bind(event.map(|it| it.id.as_str()))
         .bind(event.and_then(|it| it.subject.as_deref()))
         .bind(event.map(|it| it.correlation_id.as_str()))
+        .bind(time_of(record))
         .execute(&self.pool);
         pg::bounded(noted).await?;
         Ok(())
@@ -244,15 +259,20 @@ impl Histories {
     /// Records that a first attempt at all these messages together begins.
     pub(crate) async fn mark(&self, records: &[&Record]) -> sqlx::Result<()> {
         let (topics, partitions, offsets) = coordinates(records);
+        let times: Vec<_> = records.iter().map(|record| time_of(record)).collect();
         let marked = sqlx::query(
-            r#"insert into attempt (subscription, topic, partition, "offset", attempts)
-               select $1, *, 1 from unnest($2::text[], $3::integer[], $4::bigint[])
-               on conflict do nothing"#,
+            r#"insert into attempt as it (subscription, topic, partition, "offset", "timestamp", attempts)
+               select $1, *, 1 from unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[])
+               on conflict (subscription, topic, partition, "offset") do update
+                   set attempts = 1, reason = null, failures = '[]', "timestamp" = excluded."timestamp",
+                       last_at = clock_timestamp(), event_id = null, subject = null, correlation_id = null
+                   where it."timestamp" not in (-1, excluded."timestamp")"#,
         )
         .bind(&self.subscription)
         .bind(topics)
         .bind(partitions)
         .bind(offsets)
+        .bind(times)
         .execute(&self.pool);
         pg::bounded(marked).await?;
         Ok(())

@@ -259,8 +259,17 @@ impl Intake {
         self.store_finished();
         self.memory.hold(0);
         self.status.set_problems(FOUND_BY, Vec::new());
+        self.has_no_lag();
         // Dropping the consumer commits the stored offsets and leaves the group.
         polled.map(|()| drained)
+    }
+
+    /// Reports that this instance has nothing to do, like a revocation: others have its partitions.
+    fn has_no_lag(&self) {
+        for topic in self.subscription.topics() {
+            self.instruments.lag(topic, 0);
+        }
+        self.instruments.age(Duration::ZERO);
     }
 
     fn poll_until(&mut self, shutdown: &CancellationToken) -> KafkaResult<()> {
@@ -269,6 +278,7 @@ impl Intake {
         while !shutdown.is_cancelled() {
             // Before polling, because there may be an order to stop.
             if Instant::now() >= next_upkeep {
+                self.ask_for_starts();
                 self.store_finished();
                 self.carry_out_orders()?;
                 if !self.stopped {
@@ -332,6 +342,33 @@ impl Intake {
         let Some(ticket) = self.partitions.enter(&record) else { return };
         // The lane has ended with its queue; the message is not finished and will be redelivered.
         let _ = self.lanes[lane].send(Queued { record, ticket });
+    }
+
+    /// Asks for the committed offsets of new assignments, before anything of them is stored. Without
+    /// an answer, messages that were deleted while the group was away are not counted.
+    fn ask_for_starts(&self) {
+        let assigned = self.partitions.take_assigned();
+        if assigned.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(assigned.len());
+        for (topic, partition) in &assigned {
+            list.add_partition(topic, *partition);
+        }
+        match self.consumer.committed_offsets(list, QUESTION) {
+            Ok(committed) => {
+                for place in committed.elements() {
+                    if let Offset::Offset(offset) = place.offset() {
+                        let key = (place.topic().to_owned(), place.partition());
+                        self.partitions.starts_at(&key, offset);
+                    }
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "committed offsets of new assignments unknown");
+            }
+        }
     }
 
     fn store_finished(&self) {

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use envelope::{Envelope, RawEvent};
@@ -109,13 +110,40 @@ pub(crate) struct Conflict {
     pub(crate) commits: u64,
     /// Reports it in the status, once it lasts.
     pub(crate) shown: Option<StatusGuard>,
+    /// Counts the message, once an attempt at it alone has ended in the conflict.
+    pub(crate) counted: Option<BlockedGuard>,
 }
 
 impl Conflict {
     /// Creates a conflict that begins now. `commits` is the current number of the subscription's
     /// commits.
     pub(crate) fn new(commits: u64) -> Self {
-        Self { attempts: 0, since: Instant::now(), commits, shown: None }
+        Self { attempts: 0, since: Instant::now(), commits, shown: None, counted: None }
+    }
+}
+
+/// Number of a subscription's messages that are known to be in conflict. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blocked(Arc<AtomicU32>);
+
+/// A counted message.
+#[derive(Debug)]
+pub(crate) struct BlockedGuard(Blocked);
+
+impl Blocked {
+    pub(crate) fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self) -> BlockedGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        BlockedGuard(self.clone())
+    }
+}
+
+impl Drop for BlockedGuard {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka::Record;
 use tokio::sync::watch;
 
 /// Memory overhead of a message, besides its record.
 const OVERHEAD: usize = 512;
+
+/// How long a partition is paused until there is half of the room. It takes half a second to fetch
+/// again, so that a pause should not follow at once.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Counts the assignments of this process, to distinguish them from those of an earlier run.
 static EPOCHS: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +58,11 @@ struct Partition {
     unfinished: BTreeMap<i64, Unfinished>,
     /// The offset after the last taken message, if any.
     next: Option<i64>,
-    /// The position that was last stored, or taken for storing.
+    /// The offset that was committed before the assignment, if that is known.
+    start: Option<i64>,
+    /// `true` if the group's coordinator need not be asked for `start`.
+    is_start_known: bool,
+    /// The position that was last stored, or taken for storing; before that, the first offset.
     stored: Option<i64>,
     /// The last report that the client had read everything: its offset, and the value of `next` at
     /// that time.
@@ -66,6 +74,8 @@ struct Partition {
     bytes: usize,
     running: usize,
     paused: bool,
+    /// When it was paused because too much was held, if that is why.
+    relieved_since: Option<Instant>,
     /// The partition is being revoked: no message starts any more.
     revoked: bool,
 }
@@ -183,6 +193,29 @@ impl Partitions {
         entry.unfinished.insert(offset, Unfinished { timestamp, size });
         entry.bytes += size;
         Some(Ticket { partition, epoch: entry.epoch, offset })
+    }
+
+    /// Returns the partitions that were assigned since the last call.
+    pub(crate) fn take_assigned(&self) -> Vec<TopicPartition> {
+        let mut table = self.lock();
+        let new = table.assigned.iter_mut().filter(|(_, partition)| !partition.is_start_known);
+        let taken = new.map(|(key, partition)| {
+            partition.is_start_known = true;
+            key.clone()
+        });
+        taken.collect()
+    }
+
+    /// Records the offset that was committed before an assignment, from which nothing was stored
+    /// yet.
+    pub(crate) fn starts_at(&self, key: &TopicPartition, committed: i64) {
+        let mut table = self.lock();
+        let Some(partition) = table.assigned.get_mut(key) else { return };
+        match partition.stored {
+            Some(first) if first > committed => partition.skip(committed..first),
+            Some(_) => {}
+            None => partition.start = Some(committed),
+        }
     }
 
     /// Takes the longest range of offsets without a message that was found since the last call. They
@@ -417,7 +450,7 @@ impl Partitions {
 
     /// Returns the partitions to pause, because for too long they held too many messages or all
     /// together too many bytes, and the partitions to resume, since they are below half of the
-    /// limit.
+    /// limit. Parked messages do not become fewer: after [`LONG`] most of the limit suffices.
     pub(crate) fn pressure(
         &self,
         max_messages: usize,
@@ -432,11 +465,15 @@ impl Partitions {
             let messages = partition.unfinished.len();
             // An empty partition pauses too, since its next fetch may return more.
             let too_many = full.partitions.contains(key) && messages >= max_messages;
+            let is_long = partition.relieved_since.is_none_or(|since| since.elapsed() >= LONG);
+            let enough = |max: usize| if is_long { max - max.div_ceil(8) } else { max / 2 };
+            let has_room = messages <= enough(max_messages) && bytes <= enough(max_bytes);
             if !partition.paused && (too_many || too_many_bytes) {
                 partition.paused = true;
+                partition.relieved_since = Some(Instant::now());
                 partition.read = None;
                 pressure.pause.push(key.clone());
-            } else if partition.paused && messages <= max_messages / 2 && bytes <= max_bytes / 2 {
+            } else if partition.paused && has_room {
                 partition.paused = false;
                 partition.read = None;
                 pressure.resume.push(key.clone());
@@ -478,6 +515,8 @@ impl Partition {
             epoch: next_epoch(),
             unfinished: BTreeMap::new(),
             next: None,
+            start: None,
+            is_start_known: false,
             stored: None,
             read: None,
             reread: None,
@@ -485,6 +524,7 @@ impl Partition {
             bytes: 0,
             running: 0,
             paused: false,
+            relieved_since: None,
             revoked: false,
         }
     }
@@ -500,15 +540,28 @@ impl Partition {
                 unfinished: self.unfinished.keys().copied().chain(before).collect(),
             }
         });
-        Self { next: self.position(), stored: self.stored, reread, paused: true, ..Self::new() }
+        Self {
+            next: self.position(),
+            start: self.start,
+            is_start_known: self.is_start_known,
+            stored: self.stored,
+            reread,
+            skipped: self.skipped.clone(),
+            paused: true,
+            ..Self::new()
+        }
     }
 
     fn was_finished(&self, offset: i64) -> bool {
         self.reread.as_ref().is_some_and(|it| it.was_finished(offset))
     }
 
+    /// Records that there is no message in front of one.
     fn skip_to(&mut self, offset: i64) {
-        let skipped = self.next.unwrap_or(offset)..offset;
+        self.skip(self.next.or(self.start).unwrap_or(offset)..offset);
+    }
+
+    fn skip(&mut self, skipped: Range<i64>) {
         let length = |range: &Range<i64>| range.end - range.start;
         if length(&skipped) > self.skipped.as_ref().map_or(0, length) {
             self.skipped = Some(skipped);
@@ -614,6 +667,25 @@ mod tests {
         }
         assert_eq!(partitions.take_skipped(&key), Some(7..106));
         assert_eq!(partitions.take_skipped(&key), None);
+    }
+
+    #[test]
+    fn what_is_missing_after_the_committed_offset_is_found_whenever_that_is_known() {
+        let key = ("t".to_owned(), 0);
+        for is_known_first in [true, false] {
+            let partitions = Partitions::default();
+            partitions.assign([key.clone()]);
+            assert_eq!(partitions.take_assigned(), std::slice::from_ref(&key));
+            assert_eq!(partitions.take_assigned(), [], "asked once");
+            if is_known_first {
+                partitions.starts_at(&key, 100);
+            }
+            partitions.enter(&record(5_000)).expect("new");
+            if !is_known_first {
+                partitions.starts_at(&key, 100);
+            }
+            assert_eq!(partitions.take_skipped(&key), Some(100..5_000));
+        }
     }
 
     #[test]
@@ -748,6 +820,22 @@ mod tests {
         finish(&partitions, &tickets[1]);
         assert_eq!(partitions.pressure(4, usize::MAX, &full).resume, std::slice::from_ref(&key));
         assert_eq!(partitions.pressure(4, 100, &full).pause, [key], "bytes count as well");
+    }
+
+    #[test]
+    fn messages_that_stay_do_not_keep_the_rest_of_the_room_empty() {
+        let partitions = Arc::new(Partitions::default());
+        let tickets: Vec<_> =
+            (0..8).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
+        let key = ("t".to_owned(), 0);
+        let full = ExceededLimits { partitions: [key.clone()].into(), ..ExceededLimits::default() };
+        let pressure = || partitions.pressure(8, usize::MAX, &full);
+        assert_eq!(pressure().pause, std::slice::from_ref(&key));
+        finish(&partitions, &tickets[0]);
+        assert_eq!(pressure(), Pressure::default(), "there may be half of the room soon");
+        let since = Instant::now().checked_sub(LONG);
+        partitions.lock().assigned.get_mut(&key).expect("assigned").relieved_since = since;
+        assert_eq!(pressure().resume, [key]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Reader {
         } else {
             Content::read(decoded, topic, &self.subscription, &span)
         };
-        let retries = history.of(record.offset).times;
+        let retries = history.of(record).times;
         Taken { queued, history, retries, conflict: None, content, span }
     }
 }

@@ -12,7 +12,7 @@ use crate::chain::Chain;
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
 use crate::letters::LetterReason;
-use crate::message::{Conflict, Content, KeyHash, Message, Taken};
+use crate::message::{Blocked, Conflict, Content, KeyHash, Message, Taken};
 use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::spans;
@@ -49,6 +49,7 @@ pub(crate) struct Judge {
     options: Options,
     status: Status,
     refusals: Refusals,
+    blocked: Blocked,
 }
 
 /// The message has used up its attempts, and the result of the last one is unknown.
@@ -66,7 +67,8 @@ impl Judge {
         options: Options,
         status: Status,
     ) -> Self {
-        Self { attempts, histories, options, status, refusals: Refusals::default() }
+        let (refusals, blocked) = (Refusals::default(), Blocked::default());
+        Self { attempts, histories, options, status, refusals, blocked }
     }
 
     /// Returns whether a message must not share a transaction: it failed before, was being
@@ -129,7 +131,7 @@ impl Judge {
             // Its last attempt crashed the process, or the process ended before its dead letter was
             // written.
             Content::Event(_) if taken.retries > self.options.retries => {
-                let before = taken.history.of(taken.record().offset);
+                let before = taken.history.of(taken.record());
                 Failure::transient(HadAllAttempts(before.reason))
             }
             Content::Event(_) => match self.attempt(std::slice::from_ref(taken), chain).await {
@@ -183,6 +185,7 @@ impl Judge {
         let commits = self.attempts.commits();
         let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
         conflict.attempts += 1;
+        conflict.counted.get_or_insert_with(|| self.blocked.add());
         if conflict.attempts == SHOWN_AFTER {
             conflict.shown = Some(self.status.park(failure.to_string()));
         }
@@ -242,6 +245,7 @@ impl Judge {
                 .filter_map(|it| it.conflict.as_ref())
                 .map(|it| it.attempts)
                 .max(),
+            blocked: self.blocked.count(),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
         let made = self.attempts.make_in(&messages, bookkeeping, chain).await;

@@ -131,7 +131,7 @@ impl Graveyard {
             r#"with before as (
                    delete from attempt
                    where subscription = $2 and topic = $3 and partition = $4 and "offset" = $5
-                   returning failures
+                   returning case when "timestamp" in (-1, $6) then failures else '[]' end as failures
                )
                insert into dead_letter ({WRITTEN}, attempts, expires_at)
                select {PARAMETERS}, coalesce((select failures from before), '[]') || $22,

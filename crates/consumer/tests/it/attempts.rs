@@ -10,7 +10,7 @@ use envelope::Event;
 use sandbox::testing::eventually;
 use sqlx::PgConnection;
 
-use crate::house::{CUSTOMER, House, PATIENCE, Running, io};
+use crate::house::{CUSTOMER, House, PATIENCE, Running, io, troubled};
 
 /// Counts its calls, and fails or hangs for [`CUSTOMER`].
 #[derive(Clone)]
@@ -202,6 +202,40 @@ async fn after_a_crash_an_attempt_that_does_not_count_leaves_no_mark() {
     // Both were attempted by then, and are attempted again and again.
     handler.called(4).await;
     eventually("the marks to be taken back", PATIENCE, attempted).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn attempts_at_a_message_of_a_former_topic_are_not_those_of_its_successor() {
+    let house = House::new().await;
+    sqlx::query(
+        r#"insert into attempt (subscription, topic, partition, "offset", "timestamp", attempts, reason, failures)
+           select 'group', $1, 0, number, 1700000000000, 9, 'of another', '[{"message": "of another"}]'
+           from generate_series(0, 1) number"#,
+    )
+    .bind(house.settings.prefixed(ParcelPacked::TYPE))
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let (fine, dead) = (ParcelId::new(), ParcelId::new());
+    let fine_event = house.event::<ParcelPacked>(fine, 1, "a@example.com");
+    house.publish_on(ParcelPacked::TYPE, 0, &fine_event).await;
+    house.publish_on(ParcelPacked::TYPE, 0, &house.event::<ParcelPacked>(dead, 1, CUSTOMER)).await;
+    let handler = troubled::<ParcelPacked>(usize::MAX, || Failure::transient(io()));
+    let running = house.run(Subscription::new("group").each_once(handler));
+    house.has(fine, &[1]).await;
+    let attempts = async || {
+        let attempts: Option<serde_json::Value> =
+            sqlx::query_scalar("select attempts from dead_letter where subject = $1")
+                .bind(dead.to_string())
+                .fetch_optional(&house.pool)
+                .await
+                .unwrap();
+        attempts
+    };
+    let attempts = eventually("a dead letter", PATIENCE, attempts).await;
+    assert_eq!(attempts.as_array().unwrap().len(), 4, "after three retries: {attempts}");
+    assert!(!attempts.to_string().contains("of another"), "{attempts}");
     running.end().await;
 }
 

@@ -81,6 +81,7 @@ async fn a_subscription_that_waits_for_long_leaves_its_group_and_comes_back() {
     house.send::<ParcelPacked>(second, 1, "a@example.com").await;
     let left = async || house.is_without_members("group").then_some(());
     eventually("the group to be left", PATIENCE * 2, left).await;
+    assert_eq!(house.counter("consumer_lag{", "parcel.packed"), 0, "others have its partitions");
     await_state(&running, "waiting for the database").await;
     house.space.set_read_only(false).await;
     house.has(second, &[1]).await;
@@ -152,6 +153,38 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
         assert!(sent.elapsed() < Duration::from_secs(5), "it took {:?}", sent.elapsed());
     }
     await_state(&running, "lock timeout").await;
+    held.rollback().await.unwrap();
+    for parcel in blocked {
+        house.has(parcel, &[1]).await;
+    }
+    house.nobody_was_blamed().await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn new_keys_that_need_a_held_lock_leave_the_lanes_time_for_others() {
+    let house = House::new().await;
+    for sql in ["create table guard (count bigint)", "insert into guard values (0)"] {
+        sqlx::query(sql).execute(&house.pool).await.unwrap();
+    }
+    let handler_timeout = Duration::from_secs(5);
+    let options = Options { handler_timeout, lanes: 4, ..House::options() };
+    let guarded = ExecuteStatement("update guard set count = count + 1");
+    let running = house.run_with(options, Subscription::new("group").each_once(guarded));
+    let mut other = PgConnection::connect_with(&house.pool.connect_options()).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("select * from guard for update").execute(&mut *held).await.unwrap();
+
+    // If each of them waited for a second, the four lanes would be a quarter of a minute behind.
+    let blocked: [ParcelId; 80] = parcels();
+    for some in blocked.chunks(10) {
+        house.sends_to_each_of(some, CUSTOMER).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (free, sent) = (ParcelId::new(), Instant::now());
+    house.send::<ParcelPacked>(free, 1, "a@example.com").await;
+    house.has(free, &[1]).await;
+    assert!(sent.elapsed() < Duration::from_secs(3), "it took {:?}", sent.elapsed());
     held.rollback().await.unwrap();
     for parcel in blocked {
         house.has(parcel, &[1]).await;

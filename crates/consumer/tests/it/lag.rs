@@ -112,6 +112,27 @@ async fn messages_that_were_deleted_before_they_were_read_are_counted() {
 }
 
 #[tokio::test]
+async fn messages_that_were_deleted_while_the_group_was_away_are_counted() {
+    let house = House::new().await;
+    let run = || house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let running = run();
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
+    house.has(parcel, &[1]).await;
+    running.end().await;
+    for version in 2..=4 {
+        house.send::<ParcelPacked>(parcel, version, "a@example.com").await;
+    }
+    house.delete_records(ParcelPacked::TYPE).await;
+    house.send::<ParcelPacked>(parcel, 5, "a@example.com").await;
+    let running = run();
+    house.has(parcel, &[1, 5]).await;
+    let counted = async || (house.counter("consumer_lost_total", "group") == 3).then_some(());
+    eventually("three lost messages", PATIENCE, counted).await;
+    running.end().await;
+}
+
+#[tokio::test]
 async fn counters_are_there_before_there_is_something_to_count() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
