@@ -60,6 +60,10 @@ pub(crate) struct Arguments {
     /// The address to listen on
     #[arg(long, env = "CONSOLE_ADDR", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
+    /// A second address, for `/healthz` and `/metrics` alone and without TLS, for probes and
+    /// Prometheus
+    #[arg(long, env = "METRICS_ADDR")]
+    metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
     access: AccessArguments,
     /// Address of the trace viewer, for links; `off` if there is none
@@ -98,10 +102,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let tls = arguments.access.tls().during("serve the console")?;
     let format = arguments.log_format.unwrap_or_else(LogFormat::fitting_stdout);
     let tracing = telemetry::init("ops", format).map_err(io::Error::other).during("log")?;
-    let listener = TcpListener::bind(address).await.during(format!("listen on {address}"))?;
+    let listener = bind(address).await?;
+    let for_programs = match arguments.metrics_addr {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let shutdown = CancellationToken::new();
     let live = Live::new();
     let (watched, watching) = start(&services, kafka.clone(), receiver, &live, &shutdown);
+    if let Some(listener) = for_programs {
+        let (routes, shutdown) = (router::programs().with_state(watched.clone()), shutdown.clone());
+        tokio::spawn(async move { connections::serve(listener, routes, &shutdown, DRAIN).await });
+    }
     let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
     let console = console.with_traces(&arguments.jaeger);
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "server ready");
@@ -116,6 +128,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     tracing::info!("server stopped");
     tracing.shutdown(Duration::from_secs(1)).await;
     Ok(0)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.during(format!("listen on {address}"))
 }
 
 /// Starts the pollers and the evaluation of the rules.

@@ -1,6 +1,6 @@
 //! Routes of `orderflow serve`.
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -41,12 +41,19 @@ impl Watched {
     }
 }
 
-/// Returns the routes: pages, and the routes for programs, which have neither sign-in nor a check
-/// of the host.
+/// Returns the routes of the console: pages, and the routes for programs.
 pub(crate) fn router(console: Console) -> Router {
-    let programs = Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics));
-    let routes = programs.merge(console::routes(&console)).with_state(console);
+    let routes = programs().merge(console::routes(&console)).with_state(console);
     routes.layer(middleware::from_fn(access::policy))
+}
+
+/// Returns the routes for programs, which have neither sign-in nor a check of the host.
+pub(crate) fn programs<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Watched: FromRef<S>,
+{
+    Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics))
 }
 
 /// Reports the health of this process, whether or not Kafka and the services answer.

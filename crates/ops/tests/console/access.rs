@@ -1,5 +1,7 @@
 //! Access control: sign-in, hosts, TLS and forged requests.
 
+use std::path::{Path, PathBuf};
+
 use sandbox::{Life, Process};
 
 use crate::house::{House, command};
@@ -78,13 +80,42 @@ async fn another_address_wants_a_token_which_the_services_know_and_leads_back() 
     browser.close().await;
 }
 
+/// Writes a certificate of `localhost` and its key. Returns their paths.
+fn certify(folder: &Path) -> [PathBuf; 2] {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = [folder.join("cert.pem"), folder.join("key.pem")];
+    std::fs::write(&files[0], made.cert.pem()).unwrap();
+    std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_prometheus_have_an_address_without_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = certify(folder.path());
+    let address = format!("127.0.0.1:{}", sandbox::port::free().unwrap());
+    let _house = House::with(&[
+        ("METRICS_ADDR", &address),
+        ("CONSOLE_TLS_CERT", certificate.to_str().unwrap()),
+        ("CONSOLE_TLS_KEY", key.to_str().unwrap()),
+    ])
+    .await;
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
+    let (status, metrics) = get("/metrics").await;
+    assert!(status == 200 && metrics.contains("orderflow_"), "{metrics}");
+    for page in ["/", "/failures", "/sign-in"] {
+        assert_eq!(get(page).await.0, 404, "{page}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_the_cookie_is_for_tls_only() {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let [certificate, key] = certify(folder.path());
     let house = House::with(&[
         ("CONSOLE_ADDR", "0.0.0.0:{port}"),
         ("CONSOLE_TLS_CERT", certificate.to_str().unwrap()),

@@ -66,7 +66,7 @@ pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
     command.arg("serve");
     for (name, _) in std::env::vars() {
-        if ["CONSOLE_", "KAFKA_", "OPERATOR_", "ALERT_", "ADMIN_"]
+        if ["CONSOLE_", "KAFKA_", "OPERATOR_", "ALERT_", "ADMIN_", "METRICS_"]
             .iter()
             .any(|it| name.starts_with(it))
         {
