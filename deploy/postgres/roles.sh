@@ -10,7 +10,9 @@ owner_psql() {
 
 for name in order billing notification analytics ops; do
     password=${name^^}_DB_PASSWORD
-    owner_psql --set name="$name" --set password="${!password:?is not set}" <<'SQL'
+    # By the environment: everybody on the host can read the arguments of a process.
+    ROLE_PASSWORD=${!password:?is not set} owner_psql --set name="$name" <<'SQL'
+\set password `printf %s "$ROLE_PASSWORD"`
 create role :"name" login password :'password';
 create database :"name" owner :"name";
 revoke connect, temporary on database :"name" from public;
