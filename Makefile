@@ -3,6 +3,8 @@
 SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
+# Also where cargo's configuration names another folder.
+export CARGO_TARGET_DIR := $(TARGET)
 WEB      := crates/ops/web
 PLAYGROUND := $(TARGET)/debug/playground
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(TARGET)/chaos-baseline \
@@ -13,6 +15,8 @@ SCHEMATHESIS := $(TARGET)/schemathesis
 LOCKED := $(if $(CI),--locked)
 
 .PHONY: help doctor demo tour compare local local-stop load new-consumer new-event test schemas contracts bench bench-growth chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
+# Goals that are given together, such as `local-stop local`, follow each other. Cargo uses all processors by itself.
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## List the targets
