@@ -66,7 +66,8 @@ impl Artifact {
         // only root may write it.
         let mut command = Command::new("sh");
         command.args(["-c", r#"umask 022; exec "$0" "$@""#]).arg(maven);
-        command.args(["-q", "-B", "-f"]).arg(&pom).args(self.arguments);
+        // Maven 3 would keep a file with a wrong checksum, and warn.
+        command.args(["-q", "-B", "--strict-checksums", "-f"]).arg(&pom).args(self.arguments);
         command.arg(format!("-DoutputDirectory={}", new.display()));
         let log = new.with_file_name("maven.log");
         let maven = Process::spawn("Maven", command, &log, Life::WithParent)?;

@@ -320,27 +320,33 @@ fn choose_folder(data: &Data, user: Option<(u32, u32)>) -> Result<Folder, Error>
                 .doing(|| "make a temporary folder that Postgres can enter".into())
         }
         Data::Kept(wanted) => {
-            let make = || -> io::Result<PathBuf> {
-                let wanted = std::path::absolute(wanted)?;
-                fs::create_dir_all(&wanted)?;
-                if can_enter(user, &wanted) {
-                    return Ok(wanted);
-                }
-                let hash = fingerprint(wanted.as_os_str().as_encoded_bytes());
-                let instead = PathBuf::from(format!("/var/tmp/orderflow-{hash}"));
-                fs::create_dir_all(instead.join("postgres"))?;
-                // Anybody may write to /var/tmp, so a folder of another user is not trusted.
-                if fs::symlink_metadata(&instead)?.uid() != geteuid().as_raw() {
-                    return Err(io::Error::other(format!(
-                        "{} is another user's",
-                        instead.display()
-                    )));
-                }
-                Ok(instead.join("postgres"))
-            };
+            let make = || kept_folder(&std::path::absolute(wanted)?, user);
             make().map(Folder::Kept).doing(|| format!("make the folder {}", wanted.display()))
         }
     }
+}
+
+/// Returns the wanted folder, or one instead of it that Postgres can enter. Who has removed the
+/// wanted folder has meant the data.
+fn kept_folder(wanted: &Path, user: Option<(u32, u32)>) -> io::Result<PathBuf> {
+    let is_new = !wanted.try_exists()?;
+    fs::create_dir_all(wanted)?;
+    if can_enter(user, wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let hash = fingerprint(wanted.as_os_str().as_encoded_bytes());
+    let instead = PathBuf::from(format!("/var/tmp/orderflow-{hash}"));
+    fs::create_dir_all(&instead)?;
+    // Anybody may write to /var/tmp, so a folder of another user is not trusted.
+    if fs::symlink_metadata(&instead)?.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("{} is another user's", instead.display())));
+    }
+    let instead = instead.join("postgres");
+    if is_new && instead.try_exists()? {
+        fs::remove_dir_all(&instead)?;
+    }
+    fs::create_dir_all(&instead)?;
+    Ok(instead)
 }
 
 /// Returns `true` if the user can enter a folder. Tries it, since that depends on every folder

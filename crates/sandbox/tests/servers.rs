@@ -180,6 +180,12 @@ async fn kept_data_is_found_again_and_left_servers_are_stopped_by_their_records(
     let postgres_folder = servers.postgres.folder().to_owned();
     servers.stop().await;
     assert!(postgres_folder.join("data").exists());
+
+    fs::remove_dir_all(home.path().join("data")).unwrap();
+    let servers = Servers::start(options(), &tools, &Silent).await.unwrap();
+    let url = servers.postgres.create_database("order").await.unwrap();
+    assert!(ask(&url, "select id from orders").await.is_err(), "removed data does not come back");
+    servers.stop().await;
     if !postgres_folder.starts_with(home.path()) {
         fs::remove_dir_all(postgres_folder.parent().unwrap()).unwrap();
     }
