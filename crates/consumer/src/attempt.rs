@@ -281,8 +281,8 @@ impl Attempts {
         tokio::time::timeout(limit, handled).await.map_err(elapsed)?
     }
 
-    /// Commits, and begins the next transaction of the chain in the same round trip, which waits this
-    /// long for a lock.
+    /// Commits, and begins the next transaction of the chain in the same round trip, which waits
+    /// this long for a lock.
     async fn commit(
         &self,
         mut tx: Transaction<'static, Postgres>,

@@ -61,8 +61,8 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// Updates the metrics of lag, age and lost messages. The statistics contain the end of each partition and the
-    /// offset committed before its assignment.
+    /// Updates the metrics of lag, age and lost messages. The statistics contain the end of each
+    /// partition and the offset committed before its assignment.
     fn stats(&self, statistics: Statistics) {
         // While the subscription is stopped nothing is fetched, and these figures do not change.
         if self.partitions.is_stopped() {
@@ -85,10 +85,10 @@ fn written(at: i64) -> Duration {
 }
 
 impl Context {
-    /// Reports messages that were deleted before they were read: the client passes over them without
-    /// a word, and continues at the first message that is left. Offsets without a message are also
-    /// left behind by transactions and by compaction, but not before the partition's first offset,
-    /// which the client learns with each fetch.
+    /// Reports messages that were deleted before they were read: the client passes over them
+    /// without a word, and continues at the first message that is left. Offsets without a message
+    /// are also left behind by transactions and by compaction, but not before the partition's first
+    /// offset, which the client learns with each fetch.
     fn report_lost(&self, topic: &str, partition: &StatisticsOfPartition) {
         let key = (topic.to_owned(), partition.partition);
         let Some(skipped) = self.partitions.take_skipped(&key) else { return };
@@ -344,8 +344,8 @@ impl Intake {
         let _ = self.lanes[lane].send(Queued { record, ticket });
     }
 
-    /// Asks for the committed offsets of new assignments, before anything of them is stored. Without
-    /// an answer, messages that were deleted while the group was away are not counted.
+    /// Asks for the committed offsets of new assignments, before anything of them is stored.
+    /// Without an answer, messages that were deleted while the group was away are not counted.
     fn ask_for_starts(&self) {
         let assigned = self.partitions.take_assigned();
         if assigned.is_empty() {

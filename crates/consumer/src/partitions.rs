@@ -218,8 +218,8 @@ impl Partitions {
         }
     }
 
-    /// Takes the longest range of offsets without a message that was found since the last call. They
-    /// never were messages, or were deleted.
+    /// Takes the longest range of offsets without a message that was found since the last call.
+    /// They never were messages, or were deleted.
     pub(crate) fn take_skipped(&self, key: &TopicPartition) -> Option<Range<i64>> {
         self.lock().assigned.get_mut(key)?.skipped.take()
     }

@@ -49,8 +49,8 @@ impl RelayStatus {
         self.paused.borrow().clone()
     }
 
-    /// Returns why the relay publishes nothing at all, if it has lost its session in the database or
-    /// its producer.
+    /// Returns why the relay publishes nothing at all, if it has lost its session in the database
+    /// or its producer.
     pub fn loss(&self) -> Option<String> {
         self.loss.borrow().clone()
     }

@@ -118,8 +118,8 @@ struct List {
 #[derive(Default)]
 struct Kept {
     lists: HashMap<Customer, List>,
-    /// When reading each list began, in the order in which they were stored. Includes lists that were invalidated or
-    /// replaced since.
+    /// When reading each list began, in the order in which they were stored. Includes lists that
+    /// were invalidated or replaced since.
     ages: VecDeque<(Instant, Customer)>,
     bytes: usize,
 }

@@ -121,7 +121,8 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
     }
 }
 
-/// Returns the expected deliveries, by event id and group, whose group has committed past the event.
+/// Returns the expected deliveries, by event id and group, whose group has committed past the
+/// event.
 pub(crate) fn passed(sorting: &Sorting) -> BTreeSet<(Option<String>, String)> {
     let deliveries = sorting.entries.iter().filter_map(|entry| match &entry.content {
         Content::Delivery(it) => Some(it),

@@ -28,10 +28,10 @@ pub(super) struct Consumed {
 }
 
 impl Consumed {
-    /// Collects a group's topics: those of its members, and those of its subscription, or if that is
-    /// unknown the topics that it had `before`. Committed offsets name the topics of other systems'
-    /// groups, and of a service's only if nothing else does: Kafka keeps them for a week after the
-    /// group has stopped reading a topic (`offsets.retention.minutes`).
+    /// Collects a group's topics: those of its members, and those of its subscription, or if that
+    /// is unknown the topics that it had `before`. Committed offsets name the topics of other
+    /// systems' groups, and of a service's only if nothing else does: Kafka keeps them for a week
+    /// after the group has stopped reading a topic (`offsets.retention.minutes`).
     pub(super) fn new(
         settings: &Settings,
         wanted: &Wanted,
