@@ -41,8 +41,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked. It is shared
-/// with the messages that are known to be in conflict: most likely another one needs the same lock,
-/// and if many do, as all events of a tenant, their waits would leave lanes no time for others.
+/// with the messages that are known to need a held lock: most likely another one needs the same
+/// lock, and if many do, as all events of a tenant, their waits would leave lanes no time for
+/// others.
 const LOCK: Duration = Duration::from_secs(1);
 /// The minimum, and the same for a message whose batch had a conflict. Most likely another message
 /// of the batch needs the lock, and each of them waits for those before it.
@@ -53,7 +54,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Returns the maximum wait for a lock. `conflicts` is `None` if no earlier attempt ended in a
 /// conflict, otherwise the number of those at the message alone. `blocked` is the number of other
-/// messages that are known to be in conflict.
+/// messages that are known to need a held lock.
 fn lock_wait(conflicts: Option<u32>, blocked: u32) -> Duration {
     match conflicts {
         None => (LOCK / (blocked + 1)).max(LOCK_ALONE),
@@ -100,7 +101,7 @@ pub(crate) struct Bookkeeping<'a> {
     pub(crate) replaying: Option<Replaying<'a>>,
     /// Number of attempts at the message alone that ended in a conflict, if any attempt did.
     pub(crate) conflicts: Option<u32>,
-    /// Number of the subscription's messages that are known to be in conflict.
+    /// Number of the subscription's messages that are known to need a held lock.
     pub(crate) blocked: u32,
 }
 

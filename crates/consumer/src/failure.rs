@@ -31,6 +31,8 @@ enum Origin {
     Lost,
     /// The database refused, for a reason that is not specific to the statement.
     Refused,
+    /// Another transaction held a lock for too long.
+    Locked,
     /// Any other error of the database.
     Answered,
 }
@@ -43,6 +45,9 @@ impl Origin {
                 if answer.code().is_some_and(|it| it.starts_with("57P")) =>
             {
                 Self::Lost
+            }
+            sqlx::Error::Database(answer) if answer.code().as_deref() == Some("55P03") => {
+                Self::Locked
             }
             sqlx::Error::Database(_) => Self::Answered,
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
@@ -141,6 +146,11 @@ impl Failure {
 
     fn of_database(class: Class, error: sqlx::Error) -> Self {
         Self { origin: Origin::of(&error), ..Self::new(class, error) }
+    }
+
+    /// Returns whether a statement waited too long for a lock that another transaction holds.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.origin == Origin::Locked
     }
 
     /// Returns whether the database refused for a reason that is not specific to the statement.

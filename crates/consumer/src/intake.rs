@@ -91,6 +91,9 @@ impl Context {
     /// offset, which the client learns with each fetch.
     fn report_lost(&self, topic: &str, partition: &StatisticsOfPartition) {
         let key = (topic.to_owned(), partition.partition);
+        if partition.lo_offset < 0 {
+            return; // It is not known yet.
+        }
         let Some(skipped) = self.partitions.take_skipped(&key) else { return };
         let lost = partition.lo_offset.min(skipped.end) - skipped.start;
         if let Ok(lost @ 1..) = u64::try_from(lost) {

@@ -110,7 +110,7 @@ pub(crate) struct Conflict {
     pub(crate) commits: u64,
     /// Reports it in the status, once it lasts.
     pub(crate) shown: Option<StatusGuard>,
-    /// Counts the message, once an attempt at it alone has ended in the conflict.
+    /// Counts the message, once an attempt at it alone has waited too long for a lock.
     pub(crate) counted: Option<BlockedGuard>,
 }
 
@@ -122,7 +122,7 @@ impl Conflict {
     }
 }
 
-/// Number of a subscription's messages that are known to be in conflict. Clones share it.
+/// Number of a subscription's messages that are known to need a held lock. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Blocked(Arc<AtomicU32>);
 

@@ -69,8 +69,10 @@ struct Partition {
     read: Option<(i64, Option<i64>)>,
     /// Messages that are read again after a stop.
     reread: Option<RereadRange>,
-    /// The longest range of offsets without a message since the last look, in front of a message.
+    /// The longest range of offsets without a message since the last look.
     skipped: Option<Range<i64>>,
+    /// The end of the last range that was looked at: what is read again was looked at before.
+    looked_until: i64,
     bytes: usize,
     running: usize,
     paused: bool,
@@ -221,7 +223,11 @@ impl Partitions {
     /// Takes the longest range of offsets without a message that was found since the last call.
     /// They never were messages, or were deleted.
     pub(crate) fn take_skipped(&self, key: &TopicPartition) -> Option<Range<i64>> {
-        self.lock().assigned.get_mut(key)?.skipped.take()
+        let mut table = self.lock();
+        let partition = table.assigned.get_mut(key)?;
+        let skipped = partition.skipped.take()?;
+        partition.looked_until = skipped.end;
+        Some(skipped)
     }
 
     /// Takes a report that the client has read a partition up to an offset and all its messages
@@ -238,6 +244,7 @@ impl Partitions {
         if partition.read != report {
             partition.read = report;
         } else if partition.next.is_none_or(|next| next < end) {
+            partition.skip_to(end);
             partition.next = Some(end);
         }
     }
@@ -249,7 +256,10 @@ impl Partitions {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
         let entry = table.assigned.get_mut(&partition)?;
-        entry.next.get_or_insert(record.offset);
+        if entry.next.is_none() {
+            entry.skip_to(record.offset);
+            entry.next = Some(record.offset);
+        }
         let is_new = !entry.was_finished(record.offset);
         is_new.then_some(Ticket { partition, epoch: entry.epoch, offset: record.offset })
     }
@@ -521,6 +531,7 @@ impl Partition {
             read: None,
             reread: None,
             skipped: None,
+            looked_until: 0,
             bytes: 0,
             running: 0,
             paused: false,
@@ -546,7 +557,7 @@ impl Partition {
             is_start_known: self.is_start_known,
             stored: self.stored,
             reread,
-            skipped: self.skipped.clone(),
+            looked_until: self.next.map_or(self.looked_until, |next| self.looked_until.max(next)),
             paused: true,
             ..Self::new()
         }
@@ -562,6 +573,7 @@ impl Partition {
     }
 
     fn skip(&mut self, skipped: Range<i64>) {
+        let skipped = skipped.start.max(self.looked_until)..skipped.end;
         let length = |range: &Range<i64>| range.end - range.start;
         if length(&skipped) > self.skipped.as_ref().map_or(0, length) {
             self.skipped = Some(skipped);
@@ -667,6 +679,32 @@ mod tests {
         }
         assert_eq!(partitions.take_skipped(&key), Some(7..106));
         assert_eq!(partitions.take_skipped(&key), None);
+    }
+
+    #[test]
+    fn what_is_read_again_after_a_stop_is_not_missing_once_more() {
+        let partitions = Arc::new(Partitions::default());
+        let key = ("t".to_owned(), 0);
+        let tickets: Vec<_> =
+            [7, 100].map(|offset| partitions.enter(&record(offset)).expect("new")).into();
+        assert_eq!(partitions.take_skipped(&key), Some(8..100));
+        finish(&partitions, &tickets[1]);
+        partitions.stop(Duration::ZERO);
+        partitions.resume_all();
+        partitions.enter(&record(150)).expect("new");
+        assert_eq!(partitions.take_skipped(&key), Some(101..150), "7 is one at most");
+    }
+
+    #[test]
+    fn a_partition_that_was_read_to_an_end_without_messages_has_skipped_them() {
+        let partitions = Partitions::default();
+        let key = ("t".to_owned(), 0);
+        partitions.assign([key.clone()]);
+        partitions.starts_at(&key, 50);
+        for _ in 0..2 {
+            partitions.has_read(&key, 100);
+        }
+        assert_eq!(partitions.take_skipped(&key), Some(50..100));
     }
 
     #[test]

@@ -185,7 +185,9 @@ impl Judge {
         let commits = self.attempts.commits();
         let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
         conflict.attempts += 1;
-        conflict.counted.get_or_insert_with(|| self.blocked.add());
+        if failure.is_lock_timeout() {
+            conflict.counted.get_or_insert_with(|| self.blocked.add());
+        }
         if conflict.attempts == SHOWN_AFTER {
             conflict.shown = Some(self.status.park(failure.to_string()));
         }
