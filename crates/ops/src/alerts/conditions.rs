@@ -62,7 +62,8 @@ pub(crate) fn is_unknown(observed: &Observed<'_>, rule: &Rule, subject: &Subject
         &rule::MESSAGES_LOST,
     ]) {
         let Some(Ok(lag)) = observed.lag else { return true };
-        lag.groups.iter().any(|it| it.group == subject.group && it.unknown.is_some())
+        let mut groups = lag.groups.iter().filter(|it| it.group == subject.group);
+        groups.any(|it| !it.is_known() || it.age().is_none())
     } else {
         false
     }
@@ -284,6 +285,15 @@ mod tests {
         assert!(of_billing(&rule::LAG_HIGH) && !of_billing(&rule::LAG_UNKNOWN));
         assert!(!unknown(Some(Ok(&lag)), &rule::STALLED, "analytics", "analytics"));
         assert!(unknown(Some(Err("no broker")), &rule::STALLED, "analytics", "analytics"));
+        for change in [
+            (|group| group.missing_topics = vec!["parcels".into()]) as fn(&mut GroupLag),
+            |group| group.partitions[0].age = None,
+        ] {
+            let mut group = behind(1, 1);
+            change(&mut group);
+            let lag = Lag { at: SystemTime::now(), groups: vec![group] };
+            assert!(unknown(Some(Ok(&lag)), &rule::LAG_SECONDS, "billing", "billing"));
+        }
         assert!(unknown(Some(Ok(&lag)), &rule::JOBS_FAILED, "order", ""), "no state of it");
     }
 
