@@ -3,8 +3,8 @@
 SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
-# Also where cargo's configuration names another folder.
-export CARGO_TARGET_DIR := $(TARGET)
+# Also where cargo's configuration names another folder, and for scripts that change theirs.
+export CARGO_TARGET_DIR := $(if $(filter /%,$(TARGET)),$(TARGET),$(CURDIR)/$(TARGET))
 WEB      := crates/ops/web
 PLAYGROUND := $(TARGET)/debug/playground
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(TARGET)/chaos-baseline \
