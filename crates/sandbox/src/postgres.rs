@@ -6,7 +6,7 @@ use std::{
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -343,10 +343,22 @@ fn kept_folder(wanted: &Path, user: Option<(u32, u32)>) -> io::Result<PathBuf> {
     }
     let instead = instead.join("postgres");
     if is_new && instead.try_exists()? {
+        if let Some(pid) = running_on(&instead) {
+            let why = format!("Postgres (process {pid}) still runs on {}", instead.display());
+            return Err(io::Error::other(format!("{why}; end it first: kill {pid}")));
+        }
         fs::remove_dir_all(&instead)?;
     }
     fs::create_dir_all(&instead)?;
     Ok(instead)
+}
+
+/// Returns the process of the Postgres that runs on the data of a folder.
+fn running_on(folder: &Path) -> Option<String> {
+    let lock = fs::read_to_string(folder.join("data").join("postmaster.pid")).ok()?;
+    let pid = lock.lines().next()?.trim().to_owned();
+    let is_alive = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status();
+    is_alive.is_ok_and(|status| status.success()).then_some(pid)
 }
 
 /// Returns `true` if the user can enter a folder. Tries it, since that depends on every folder
