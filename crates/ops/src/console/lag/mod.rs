@@ -93,11 +93,18 @@ async fn change(
     Ok(notice.back(&fields, HERE))
 }
 
+/// Returns whether a subscription has no pause and no open breaker.
+async fn is_running(client: &Client, group: &str) -> Result<bool, Error> {
+    let subscriptions = client.subscriptions().await?;
+    let subscription = subscriptions.iter().find(|it| it.group == group);
+    Ok(subscription.is_some_and(|it| it.paused.is_none() && it.open_breakers().next().is_none()))
+}
+
 /// A change that a service has made.
 struct SentChange<'a> {
     /// The reason that the operator gave.
     why: &'a str,
-    /// `true` if the subscription had no pause and no open breaker before.
+    /// `true` if it paused a subscription that had no pause and no open breaker before.
     was_running: bool,
 }
 
@@ -110,10 +117,8 @@ async fn send<'a>(
 ) -> Result<SentChange<'a>, Error> {
     let why = why(fields)?;
     let client = one_service(&console.services(session), service)?;
-    let before = client.subscriptions().await?;
-    let before = before.iter().find(|it| it.group == group);
-    let was_running =
-        before.is_some_and(|it| it.paused.is_none() && it.open_breakers().next().is_none());
+    // Resuming needs no answer.
+    let was_running = act == "pause" && is_running(&client, group).await?;
     client.change_subscription(group, act, why).await?;
     console.live.signal(&[Topic::Lag, Topic::History]);
     Ok(SentChange { why, was_running })
