@@ -347,8 +347,9 @@ impl Intake {
         let _ = self.lanes[lane].send(Queued { record, ticket });
     }
 
-    /// Asks for the committed offsets of new assignments, before anything of them is stored.
-    /// Without an answer, messages that were deleted while the group was away are not counted.
+    /// Asks for the committed offsets of new assignments, before anything of them is stored. If
+    /// the cluster does not answer, messages that were deleted while the group did not run are not
+    /// counted.
     fn ask_for_starts(&self) {
         let assigned = self.partitions.take_assigned();
         if assigned.is_empty() {

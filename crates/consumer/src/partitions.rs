@@ -60,8 +60,8 @@ struct Partition {
     next: Option<i64>,
     /// The offset that was committed before the assignment, if that is known.
     start: Option<i64>,
-    /// `true` if the group's coordinator need not be asked for `start`.
-    is_start_known: bool,
+    /// `true` if the group's coordinator was asked for `start`.
+    is_start_asked: bool,
     /// The position that was last stored, or taken for storing; before that, the first offset.
     stored: Option<i64>,
     /// The last report that the client had read everything: its offset, and the value of `next` at
@@ -200,9 +200,9 @@ impl Partitions {
     /// Returns the partitions that were assigned since the last call.
     pub(crate) fn take_assigned(&self) -> Vec<TopicPartition> {
         let mut table = self.lock();
-        let new = table.assigned.iter_mut().filter(|(_, partition)| !partition.is_start_known);
+        let new = table.assigned.iter_mut().filter(|(_, partition)| !partition.is_start_asked);
         let taken = new.map(|(key, partition)| {
-            partition.is_start_known = true;
+            partition.is_start_asked = true;
             key.clone()
         });
         taken.collect()
@@ -526,7 +526,7 @@ impl Partition {
             unfinished: BTreeMap::new(),
             next: None,
             start: None,
-            is_start_known: false,
+            is_start_asked: false,
             stored: None,
             read: None,
             reread: None,
@@ -554,7 +554,7 @@ impl Partition {
         Self {
             next: self.position(),
             start: self.start,
-            is_start_known: self.is_start_known,
+            is_start_asked: self.is_start_asked,
             stored: self.stored,
             reread,
             looked_until: self.next.map_or(self.looked_until, |next| self.looked_until.max(next)),
@@ -567,7 +567,7 @@ impl Partition {
         self.reread.as_ref().is_some_and(|it| it.was_finished(offset))
     }
 
-    /// Records that there is no message in front of one.
+    /// Records the offsets without a message in front of this one.
     fn skip_to(&mut self, offset: i64) {
         self.skip(self.next.or(self.start).unwrap_or(offset)..offset);
     }

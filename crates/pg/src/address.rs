@@ -9,9 +9,9 @@ pub enum AddressIn {
     Bytes,
 }
 
-/// What an address stands after. Signs that quote an address, such as an apostrophe, may also be a
-/// part of one, between letters or digits. A letter or digit before it may be the end of an escaped
-/// character.
+/// Matches the place where an address begins. A sign such as an apostrophe quotes an address,
+/// unless it follows a letter or digit: then it is a part of a longer one. A letter or digit may
+/// also be the end of an escaped character.
 const BEFORE: &str = r"(?:(?<![a-z0-9._%+-]|[a-z0-9][!$'*^`~])|(?<=\\[bfnrt][!$'*^`~]?)|(?<=\\u[0-9a-f]{4}[!$'*^`~]?)|(?<=\\[0-7]{3}[!$'*^`~]?))";
 
 /// Returns a regular expression of Postgres (for `~*`) that finds a whole e-mail address, but not a

@@ -28,7 +28,7 @@ pub(crate) struct Health {
     kafka: watch::Receiver<Kafka>,
     /// Problems of the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
-    /// What the relay can't publish. `None` if the service has no relay.
+    /// Status of the relay. `None` if the service has no relay.
     relay: Option<RelayStatus>,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
@@ -87,7 +87,7 @@ pub(super) struct HealthReport {
     /// Problems of the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
-    /// What the relay can't publish: a sentence each, with the reason.
+    /// Why events wait in the outbox: a sentence for each paused topic, or for the relay.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outbox: Vec<String>,
     subscriptions: BTreeMap<String, String>,

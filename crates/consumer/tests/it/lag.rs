@@ -90,7 +90,7 @@ async fn messages_that_were_deleted_before_they_were_read_are_counted() {
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
-    // Its marker is no message that was lost.
+    // The offset of the transaction's marker must not count as a lost message.
     house.publish_in_transaction(&house.event::<ParcelPacked>(parcel, 2, "a@example.com")).await;
     house.send::<ParcelPacked>(parcel, 3, "a@example.com").await;
     house.has(parcel, &[1, 2, 3]).await;
