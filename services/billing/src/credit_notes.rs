@@ -56,8 +56,8 @@ pub(crate) struct Draft<'a> {
 }
 
 /// Credits the invoices of orders, in the given order, with the next numbers of their tenants.
-/// Leaves out an order whose invoice is credited already, and uses no number for it. The caller
-/// holds the [counters](crate::store::lock_counters).
+/// Leaves out an order whose invoice is credited already, and uses no number for it. Later numbers
+/// of a tenant are not dated earlier. The caller holds the [counters](crate::store::lock_counters).
 pub(crate) async fn credit(
     tx: &mut PgConnection,
     drafts: &[Draft<'_>],
@@ -85,13 +85,13 @@ pub(crate) async fn credit(
              select tenant_id, 0, count(*) from fresh group by tenant_id order by tenant_id
              on conflict (tenant_id) do update
                  set last_credit_note = counter.last_credit_note + excluded.last_credit_note
-             returning tenant_id, last_credit_note as last
+             returning tenant_id, last_credit_note as last, clock_timestamp() as credited_at
          )
          insert into credit_notes (id, order_id, invoice_id, invoice_number, tenant_id, number, customer_email,
-                                   currency, total)
+                                   currency, total, credited_at)
          select id, order_id, invoice_id, invoice_number, tenant_id,
                 last + 1 - row_number() over (partition by tenant_id order by place desc),
-                customer_email, currency, total
+                customer_email, currency, total, credited_at
          from fresh join counter using (tenant_id)
          returning id, number, invoice_id, invoice_number, customer_email, currency, total, credited_at",
     )

@@ -58,7 +58,8 @@ pub(crate) async fn lock_counters(tx: &mut PgConnection, tenants: &[&str]) -> sq
 }
 
 /// Issues the invoices of orders, in the given order, with the next numbers of their tenants.
-/// Leaves out an order that has an invoice already, and uses no number for it.
+/// Leaves out an order that has an invoice already, and uses no number for it. Those of a tenant
+/// have the time at which their counter was changed, so that later numbers are not dated earlier.
 pub(crate) async fn issue(
     tx: &mut PgConnection,
     drafts: &[(InvoiceId, &Order)],
@@ -86,12 +87,12 @@ pub(crate) async fn issue(
              insert into invoice_counter as counter (tenant_id, last)
              select tenant_id, count(*) from fresh group by tenant_id order by tenant_id
              on conflict (tenant_id) do update set last = counter.last + excluded.last
-             returning tenant_id, last
+             returning tenant_id, last, clock_timestamp() as issued_at
          )
-         insert into invoices (id, order_id, tenant_id, number, customer_email, currency, total)
+         insert into invoices (id, order_id, tenant_id, number, customer_email, currency, total, issued_at)
          select id, order_id, tenant_id,
                 last + 1 - row_number() over (partition by tenant_id order by place desc),
-                customer_email, currency, total
+                customer_email, currency, total, issued_at
          from fresh join counter using (tenant_id)
          returning id, number, issued_at",
     )

@@ -210,6 +210,7 @@ async fn orders_that_wait_are_invoiced_together_without_a_gap_in_the_numbers() {
             invoices.iter().filter(|(_, of, _)| of == tenant).map(|(_, _, number)| *number);
         assert_eq!(numbers.collect::<Vec<_>>(), (1..=orders).collect::<Vec<_>>(), "{tenant}");
     }
+    assert!(house.is_dated_in_order("invoices", "issued_at").await, "{invoices:?}");
     let issued = house.records("invoice.issued", orders.len()).await;
     let of_orders: HashSet<_> =
         issued.iter().filter_map(|it| it.text_header("ce_subject")).collect();

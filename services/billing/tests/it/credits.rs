@@ -155,6 +155,9 @@ async fn a_backlog_of_both_in_any_order_and_again_has_one_of_each_without_gaps()
         assert!(gapless(invoices.iter().filter(of_tenant).map(|it| it.2)), "{invoices:?}");
         assert!(gapless(notes.iter().filter(|it| it.1 == tenant).map(|it| it.2)), "{notes:?}");
     }
+    for (table, time) in [("invoices", "issued_at"), ("credit_notes", "credited_at")] {
+        assert!(house.is_dated_in_order(table, time).await, "{table}");
+    }
     for (order, tenant, _, invoice) in &notes {
         assert!(invoices.contains(&(*order, tenant.clone(), *invoice)), "it credits its invoice");
     }

@@ -120,6 +120,16 @@ impl House {
         })
         .await
     }
+
+    /// Returns `true` if no document of a tenant has an earlier time than one with a lower number.
+    pub(crate) async fn is_dated_in_order(&self, table: &str, time: &str) -> bool {
+        let query = format!(
+            "select bool_and({time} >= before) from (
+                 select {time}, lag({time}, 1, {time}) over (partition by tenant_id order by number) as before
+                 from {table}) as dated",
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await.unwrap()
+    }
 }
 
 fn read(settings: &Settings, topic: &str, enough: impl Fn(&[Record]) -> bool) -> Vec<Record> {
