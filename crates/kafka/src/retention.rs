@@ -4,7 +4,9 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::Settings;
-use crate::configs::{Configs, is_unreachable};
+use crate::configs::{Config, Configs, is_unreachable};
+
+const POLICY: &str = "cleanup.policy";
 
 /// The retention of a topic is unknown.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +28,8 @@ pub enum RetentionError {
 
 /// Returns the longest time for which a record of any of these topics (names on the cluster) can be
 /// read, or `None` for ever: `retention.ms` plus `segment.ms`, because a segment is deleted as a
-/// whole when its newest record is old enough.
+/// whole when its newest record is old enough. Kafka keeps the last record of each key for ever if
+/// `cleanup.policy` is `compact` alone.
 ///
 /// # Errors
 /// Fails if the cluster can't be reached, answers with an error, or does not reveal the retention
@@ -46,8 +49,11 @@ pub async fn longest_kept(
     for topic in topics {
         let config =
             configs.of(topic).map_err(|code| RetentionError::Refused(topic.clone(), code))?;
-        let number =
-            |name| config.number(name).ok_or_else(|| RetentionError::Unknown(topic.clone(), name));
+        let unknown = |name| RetentionError::Unknown(topic.clone(), name);
+        let number = |name| config.number(name).ok_or_else(|| unknown(name));
+        if !deletes(config).ok_or_else(|| unknown(POLICY))? {
+            return Ok(None);
+        }
         let (retention, segment) = (number("retention.ms")?, number("segment.ms")?);
         // Negative is for ever.
         let Ok(retention) = u64::try_from(retention) else { return Ok(None) };
@@ -58,7 +64,8 @@ pub async fn longest_kept(
 }
 
 /// Returns the minimum retention of each of these topics (names on the cluster), `None` for ever:
-/// `retention.ms`. Topics whose retention the cluster does not reveal are missing.
+/// `retention.ms`, unless the topic is only compacted. Topics whose retention the cluster does not
+/// reveal are missing.
 ///
 /// # Errors
 /// Fails if the cluster does not answer.
@@ -68,9 +75,16 @@ pub async fn retention_of(
 ) -> Result<BTreeMap<String, Option<Duration>>, KafkaError> {
     let configs = Configs::ask(settings, topics).await?;
     let retentions = topics.iter().filter_map(|topic| {
-        let kept = configs.of(topic).ok()?.number("retention.ms")?;
+        let config = configs.of(topic).ok()?;
+        let (deletes, kept) = (deletes(config)?, config.number("retention.ms")?);
         // Negative is for ever.
-        Some((topic.clone(), u64::try_from(kept).ok().map(Duration::from_millis)))
+        let kept = u64::try_from(kept).ok().filter(|_| deletes);
+        Some((topic.clone(), kept.map(Duration::from_millis)))
     });
     Ok(retentions.collect())
+}
+
+/// Returns whether old segments of a topic are deleted, `None` if the cluster does not reveal it.
+fn deletes(config: &Config) -> Option<bool> {
+    Some(config.text(POLICY)?.split(',').any(|policy| policy.trim() == "delete"))
 }

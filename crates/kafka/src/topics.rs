@@ -25,7 +25,7 @@ pub enum TopicPolicy {
     Create,
     /// Creates nothing, and reports missing topics and problems.
     Verify,
-    /// Checks nothing.
+    /// Neither creates nor checks topics.
     Off,
 }
 
