@@ -40,6 +40,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
+/// How long the database may take to answer a statement that reads nothing.
+const ANSWERS: Duration = Duration::from_secs(2);
+
 /// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked. It is shared
 /// with the messages that are known to need a held lock: most likely another one needs the same
 /// lock, and if many do, as all events of a tenant, their waits would leave lanes no time for
@@ -83,6 +86,8 @@ pub(crate) struct Attempts {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) group: String,
     pub(crate) pool: PgPool,
+    /// A pool of the same database that handlers do not use.
+    pub(crate) housekeeping: PgPool,
     pub(crate) handler_timeout: Duration,
     pub(crate) instruments: Instruments,
     pub(crate) faults: Faults,
@@ -185,7 +190,7 @@ impl Attempts {
         let caught = AssertUnwindSafe(attempt).catch_unwind();
         // Longer than the limits of all parts together: a silently lost connection must not block a
         // lane. (Not an async fn, which would store the attempt's future twice.)
-        tokio::time::timeout(self.handler_timeout * 2, caught).map(|ended| match ended {
+        tokio::time::timeout(self.handler_timeout * 2 + ANSWERS, caught).map(|ended| match ended {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(panic)) => Err(Failure::transient(Panicked(panic_message(panic.as_ref())))),
             Err(elapsed) => Err(Failure::unavailable(elapsed)),
@@ -277,9 +282,20 @@ impl Attempts {
             }
             Ok(())
         };
-        let limit = self.handler_timeout;
-        let elapsed = |_| Failure::transient(TookTooLong(limit));
-        tokio::time::timeout(limit, handled).await.map_err(elapsed)?
+        match tokio::time::timeout(self.handler_timeout, handled).await {
+            Ok(handled) => handled,
+            Err(_) => Err(self.took_too_long().await),
+        }
+    }
+
+    /// Returns the failure of a handler that took too long. It may have waited for a database that
+    /// does not answer at all, which does not end the statement either.
+    async fn took_too_long(&self) -> Failure {
+        let took_too_long = TookTooLong(self.handler_timeout);
+        match pg::within(ANSWERS, sqlx::query("select 1").execute(&self.housekeeping)).await {
+            Ok(_) => Failure::transient(took_too_long),
+            Err(_) => Failure::unavailable(took_too_long),
+        }
     }
 
     /// Commits, and begins the next transaction of the chain in the same round trip, which waits

@@ -17,6 +17,7 @@ use crate::memory::{MemoryBudget, Share};
 use crate::options::Options;
 use crate::status::Status;
 use crate::subscription::Subscription;
+use crate::suspects::Suspects;
 
 /// Runs a subscription: one instance of its consumer group.
 ///
@@ -46,6 +47,7 @@ pub struct Consumer {
     pub(crate) topic_policy: TopicPolicy,
     pub(crate) options: Options,
     pub(crate) memory: Arc<Share>,
+    suspects: Suspects,
     pub(crate) instruments: Instruments,
     pub(crate) status: Status,
     pub(crate) steps: FlowSteps,
@@ -71,6 +73,7 @@ impl Consumer {
             topic_policy: TopicPolicy::default(),
             options: Options::default(),
             memory: Arc::new(MemoryBudget::default().join()),
+            suspects: Suspects::default(),
             status: Status::default(),
             steps: FlowSteps::off(),
             buried: Arc::default(),
@@ -102,6 +105,15 @@ impl Consumer {
     #[must_use]
     pub fn memory(mut self, budget: &MemoryBudget) -> Self {
         self.memory = Arc::new(budget.join());
+        self
+    }
+
+    /// Shares the suspects of a crash with the other subscriptions of the process, so that none of
+    /// them blames its messages for a crash that a message of another one causes. By default the
+    /// consumer has its own.
+    #[must_use]
+    pub fn suspects(mut self, suspects: &Suspects) -> Self {
+        self.suspects = suspects.clone();
         self
     }
 
@@ -174,6 +186,7 @@ impl Consumer {
             subscription: Arc::clone(&self.subscription),
             group: self.group(),
             pool: self.pool.clone(),
+            housekeeping: self.housekeeping.clone(),
             handler_timeout: self.options.handler_timeout,
             instruments: self.instruments.clone(),
             faults: self.faults.clone(),
@@ -187,7 +200,8 @@ impl Consumer {
         Arc::clone(self.histories.get_or_init(|| {
             // The messages that a partition may have in progress, plus those of one poll.
             let caution = self.options.max_queued * 2;
-            Arc::new(Histories::new(self.pool.clone(), self.group(), caution))
+            let suspects = self.suspects.clone();
+            Arc::new(Histories::new(self.pool.clone(), self.group(), caution, suspects))
         }))
     }
 }

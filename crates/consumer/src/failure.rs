@@ -112,7 +112,8 @@ impl Failure {
         Self::new(Class::Transient, error)
     }
 
-    /// Creates a failure for an unavailable dependency of every message.
+    /// Creates a failure for an unavailable dependency of every message. The text of the error is
+    /// shown as the reason of a parked key, without a token, on the admin port.
     pub fn unavailable<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Unavailable, error)
     }

@@ -105,8 +105,8 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// The future is dropped at its current await point after
     /// [`Options::handler_timeout`](crate::Options::handler_timeout), or with the future of
-    /// [`Feed::take`](crate::Feed::take). Its transaction rolls back then. The time-out and a panic
-    /// count as transient failures.
+    /// [`Feed::take`](crate::Feed::take). Its transaction rolls back then. A panic counts as a
+    /// transient failure, and so does the time-out, unless the database does not answer at all.
     fn handle(
         &self,
         tx: &mut PgConnection,

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::letters::{FailedAttempt, dead_from};
 use crate::partitions::{Assignment, TopicPartition};
+use crate::suspects::Suspects;
 
 /// Earlier attempts of a subscription, by partition.
 pub(crate) struct Histories {
@@ -24,8 +25,7 @@ pub(crate) struct Histories {
     caution: usize,
     known: RwLock<HashMap<TopicPartition, (u64, Arc<History>)>>,
     loading: Mutex<()>,
-    /// A suspect runs while no other message is marked, so that a crash identifies it.
-    suspects: tokio::sync::RwLock<()>,
+    suspects: Suspects,
 }
 
 /// History of a partition before its assignment.
@@ -78,10 +78,14 @@ impl History {
 }
 
 impl Histories {
-    pub(crate) fn new(pool: PgPool, subscription: String, caution: usize) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        subscription: String,
+        caution: usize,
+        suspects: Suspects,
+    ) -> Self {
         let instance = format!("{:032x}", fastrand::u128(..));
         let (known, loading) = (RwLock::default(), Mutex::default());
-        let suspects = tokio::sync::RwLock::default();
         Self { pool, subscription, instance, caution, known, loading, suspects }
     }
 
@@ -208,12 +212,12 @@ impl Histories {
 
     /// Waits until no suspect runs, and blocks suspects while the guard lives.
     pub(crate) async fn shared(&self) -> RwLockReadGuard<'_, ()> {
-        self.suspects.read().await
+        self.suspects.shared().await
     }
 
     /// Waits until no other marked message runs.
     pub(crate) async fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
-        self.suspects.write().await
+        self.suspects.exclusive().await
     }
 
     /// Records the number of attempts at a message and the reason of the last failure. `None`

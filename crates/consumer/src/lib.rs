@@ -36,6 +36,7 @@ mod spans;
 mod standing;
 mod status;
 mod subscription;
+mod suspects;
 mod topics;
 mod verdict;
 mod versions;
@@ -64,6 +65,7 @@ pub use outcome::Outcome;
 pub use standing::{Breaker, Instance, Pause, Standing, pause, resume, standing};
 pub use status::{State, Status};
 pub use subscription::Subscription;
+pub use suspects::Suspects;
 
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;

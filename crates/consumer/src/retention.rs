@@ -26,10 +26,10 @@ pub(crate) const FOUND_BY: &str = "retention";
 pub(crate) enum RetentionCheckError {
     /// The inbox would forget events that can still be redelivered.
     #[error(
-        "an event can arrive {kept} (retention of the topic) and {allowance:?} (in an outbox) after its creation, but the \
-         inbox keeps its row for {inbox:?}: raise inbox_retention, or lower the topics' retention.ms"
+        "an event can arrive {arrives} after its creation, but the inbox keeps its row for {inbox:?}: raise inbox_retention, \
+         or limit how long the topics keep events"
     )]
-    TooShort { kept: String, allowance: Duration, inbox: Duration },
+    TooShort { arrives: String, inbox: Duration },
     /// The cluster does not reveal the retention. Most likely it is short enough, so messages are
     /// consumed.
     #[error(
@@ -39,6 +39,18 @@ pub(crate) enum RetentionCheckError {
     /// The cluster does not answer.
     #[error("the topics' retention is not known yet")]
     Unreachable(#[source] RetentionError),
+}
+
+/// Describes when an event may still arrive.
+fn latest(kept: Option<Duration>, allowance: Duration) -> String {
+    match kept {
+        Some(kept) => {
+            format!(
+                "{kept:?} (retention.ms and segment.ms of a topic) and {allowance:?} (in an outbox)"
+            )
+        }
+        None => "any time (by retention.ms or cleanup.policy of a topic)".to_owned(),
+    }
 }
 
 /// Checks that no event can be redelivered after its inbox row was pruned. `topics` are names on
@@ -60,8 +72,7 @@ pub(crate) async fn check(
     if kept.is_some_and(|kept| kept.saturating_add(allowance) <= inbox) {
         return Ok(());
     }
-    let kept = kept.map_or_else(|| "ever".to_owned(), |kept| format!("{kept:?}"));
-    Err(RetentionCheckError::TooShort { kept, allowance, inbox })
+    Err(RetentionCheckError::TooShort { arrives: latest(kept, allowance), inbox })
 }
 
 /// Asks again until the cluster reveals the retention, and then clears the problem. Ends `run` if

@@ -151,6 +151,12 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     tested(
         "orderflow-consumer",
+        "it",
+        "lease-not-fenced",
+        "an_instance_whose_replay_was_taken_over_writes_nothing_more",
+    ),
+    tested(
+        "orderflow-consumer",
         "lib",
         "budget-not-shared",
         "a_subscription_takes_what_is_free_and_leaves_the_others_their_own",

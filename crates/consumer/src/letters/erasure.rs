@@ -5,8 +5,9 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{LettersError, bulk};
 
-/// Other columns that may contain text from a message or an operator.
-const ELSEWHERE: [&str; 6] = [
+/// Other columns that may contain text from a message or an operator. `replay` has rows of earlier
+/// releases.
+const ELSEWHERE: [&str; 9] = [
     "update attempt set failures = '[]', reason = case when reason is null then null else 'erased' end
      where failures::text ~* $1 or reason ~* $1",
     "update attempt set subject = null where subject ~* $1",
@@ -14,6 +15,9 @@ const ELSEWHERE: [&str; 6] = [
     "update dead_letter_replay set why = 'erased' where why ~* $1",
     "update dead_letter_group set note = 'erased' where note ~* $1",
     "update dead_letter set edited_why = 'erased' where edited_why ~* $1",
+    "update breaker set reason = 'erased' where reason ~* $1",
+    "update pause set why = 'erased' where why ~* $1",
+    "update replay set reason = 'erased' where reason ~* $1",
 ];
 
 /// Erases the content of letters that contain an e-mail address, for a customer's request of

@@ -1,10 +1,11 @@
 //! Tests of the outcomes of messages.
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
-use consumer::{Failure, Fault, FaultKind, Handler, Received, State, Subscription};
+use consumer::{Failure, Fault, FaultKind, Handler, Options, Received, State, Subscription};
 use sandbox::testing::eventually;
 use sqlx::PgConnection;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::house::{CUSTOMER, House, Note, PATIENCE, io, note, troubled};
 
@@ -61,7 +62,14 @@ async fn each_once_takes_what_comes_late() {
 async fn a_key_that_is_retried_keeps_its_order_and_holds_up_nobody_else() {
     let house = House::new().await;
     let handler = troubled::<ParcelPacked>(3, || Failure::transient(io()));
-    let running = house.run(Subscription::new("group").each_once(handler));
+    // With one lane, a wait in it would hold up all other keys.
+    let options = Options {
+        lanes: 1,
+        first_backoff: Duration::from_secs(1),
+        backoff_factor: 1,
+        ..House::options()
+    };
+    let running = house.run_with(options, Subscription::new("group").each_once(handler));
     let parcel = ParcelId::new();
     for version in 1..=3 {
         house.send::<ParcelPacked>(parcel, version, CUSTOMER).await;
@@ -74,6 +82,9 @@ async fn a_key_that_is_retried_keeps_its_order_and_holds_up_nobody_else() {
         house.has(*other, &[1]).await;
     }
     house.has(parcel, &[1, 2, 3]).await;
+    let came_last = "select min(id) filter (where subject = $1) > max(id) filter (where subject <> $1) from effect";
+    let came_last = sqlx::query_scalar::<_, bool>(came_last).bind(parcel.to_string());
+    assert!(came_last.fetch_one(&house.pool).await.unwrap(), "the others came first");
     assert_eq!(house.counter("consumer_retries_total", ""), 3);
     assert_eq!(house.counter("consumer_dead_lettered_total", ""), 0);
     running.end().await;
@@ -132,6 +143,35 @@ async fn a_handler_that_takes_too_long_is_rolled_back_and_retried() {
         .await
         .unwrap();
     assert_eq!(halves, 0);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn handlers_that_hang_on_all_connections_are_blamed_and_not_the_database() {
+    struct Hang;
+    impl Handler for Hang {
+        type Event = ParcelPacked;
+        async fn handle(
+            &self,
+            _: &mut PgConnection,
+            _: &[Received<ParcelPacked>],
+        ) -> Result<(), Failure> {
+            std::future::pending().await
+        }
+    }
+    let mut house = House::new().await;
+    let all = pg::PoolOptions::new("test").max_connections(2);
+    let all = all.connect_lazily(house.space.database_url().parse().unwrap());
+    let housekeeping = std::mem::replace(&mut house.pool, all);
+    let running = house.run_as(Subscription::new("group").each_once(Hang), |consumer| {
+        let options = Options { lanes: 2, ..House::options() };
+        consumer.options(options).housekeeping(housekeeping.clone())
+    });
+    house.pool = housekeeping;
+    for _ in 0..4 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, "a@example.com").await;
+    }
+    house.read("group.dlq", 4).await;
     running.end().await;
 }
 

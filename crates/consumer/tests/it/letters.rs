@@ -1,7 +1,7 @@
 //! Tests of dead letters as rows, of replays and of rehearsals.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use consumer::{
@@ -16,6 +16,7 @@ use sandbox::testing::eventually;
 use serde_json::json;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
@@ -283,6 +284,40 @@ async fn a_rehearsal_says_what_would_happen_and_leaves_nothing() {
     running.end().await;
 }
 
+#[tokio::test]
+async fn a_rehearsal_that_fails_leaves_the_letters_as_they_were() {
+    let house = House::new().await;
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let handler = troubled::<ParcelPacked>(usize::MAX, || Failure::permanent(io()));
+    let running = house.run_as(Subscription::new(GROUP).each_once(handler), |consumer| {
+        consumer.on_commit(move || _ = counted.fetch_add(1, Ordering::SeqCst))
+    });
+    house.send_dead(2).await;
+    let copied = async || {
+        let left = house.count("dead_letter where copied_at is null").await;
+        (left == 0).then_some(())
+    };
+    eventually("both to be copied", PATIENCE, copied).await;
+    let state = "select (select jsonb_agg(to_jsonb(it) order by it.seq)::text from dead_letter it)
+                     || (select count(*) from attempt) || (select count(*) from inbox)";
+    let state = async || sqlx::query_scalar::<_, String>(state).fetch_one(&house.pool).await;
+    let counters = || {
+        ["settled", "retries", "dead_lettered"]
+            .map(|it| house.counter(&format!("consumer_{it}_total"), ""))
+    };
+    let before = (state().await.unwrap(), counters(), commits.load(Ordering::SeqCst));
+
+    for letters in [all(), one(&house.letters_of(2).await[0])] {
+        let rehearsal = NewReplay { rehearse: true, ..letters };
+        let rehearsed = house.replay(&running.letters, rehearsal).await.replay;
+        assert_eq!(rehearsed.outcomes.failed, rehearsed.selected);
+        let after = (state().await.unwrap(), counters(), commits.load(Ordering::SeqCst));
+        assert_eq!(after, before);
+    }
+    running.end().await;
+}
+
 /// Writes a row whose reference is checked at the commit only.
 struct Deferred;
 
@@ -474,6 +509,83 @@ async fn a_replay_goes_on_after_a_kill_and_blames_only_a_letter_that_was_alone()
         );
         running.end().await;
     }
+}
+
+/// Waits for a permit before each letter, and then fails if it is to.
+#[derive(Clone)]
+struct Gated {
+    /// Receives a permit for each attempt that begins.
+    begun: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+    fails: bool,
+}
+
+impl Gated {
+    fn new(open: usize, fails: bool) -> Self {
+        Self { begun: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(open)), fails }
+    }
+
+    async fn await_attempt(&self) {
+        tokio::time::timeout(PATIENCE, self.begun.acquire()).await.unwrap().unwrap().forget();
+    }
+}
+
+impl Handler for Gated {
+    type Event = ParcelPacked;
+
+    async fn handle(
+        &self,
+        _: &mut PgConnection,
+        _: &[Received<ParcelPacked>],
+    ) -> Result<(), Failure> {
+        self.begun.add_permits(1);
+        self.open.acquire().await.map_err(Failure::permanent)?.forget();
+        if self.fails { Err(Failure::permanent(io())) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn an_instance_whose_replay_was_taken_over_writes_nothing_more() {
+    let house = House::new().await;
+    let troubled = house.run_troubled(2);
+    let letters = house.send_dead(2).await;
+    let handle = troubled.letters.clone();
+    troubled.end().await;
+    let patient = || Options { handler_timeout: PATIENCE, ..House::options() };
+    let run = |gated: &Gated| {
+        house.run_with(patient(), Subscription::new(GROUP).each_once(gated.clone()))
+    };
+    let frozen = Gated::new(0, true);
+    let first = run(&frozen);
+    // One letter at a time.
+    let replay = handle.request(NewReplay { ramp: true, ..all() }).await.unwrap();
+    frozen.await_attempt().await;
+    // What Postgres does to a session that is idle in a transaction for too long.
+    let ended = "select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and state = 'idle in transaction'";
+    sqlx::query(ended).execute(&house.pool).await.unwrap();
+
+    let second = Gated::new(1, false);
+    let taker = run(&second);
+    let second_begun = async || {
+        let expired =
+            "update dead_letter_replay set leased_until = clock_timestamp() - interval '1 s'
+                       where id = $1 and fence = 1 and leased_until > clock_timestamp()";
+        sqlx::query(expired).bind(replay.id).execute(&house.pool).await.unwrap();
+        (second.begun.available_permits() == 2).then_some(())
+    };
+    eventually("the second letter to be attempted by the other instance", PATIENCE, second_begun)
+        .await;
+    assert_eq!(house.letter(letters[0].id).await.status, "resolved");
+
+    frozen.open.add_permits(2);
+    first.end().await;
+    let resolved = house.letter(letters[0].id).await;
+    assert_eq!((&*resolved.status, resolved.replays), ("resolved", 0));
+    second.open.add_permits(1);
+    let done = house.replay_is(replay.id, &["done"]).await.replay;
+    assert_eq!(outcomes(&done), [2, 0, 0, 0, 0]);
+    taker.end().await;
 }
 
 #[tokio::test]
@@ -842,12 +954,25 @@ async fn letters_are_discarded_restored_and_erased() {
     consumer::pause_replay(pool, queued.id, "ada").await.unwrap();
     assert!(refused(consumer::erase_letters(pool, CUSTOMER).await).contains("being replayed"));
     consumer::cancel_replay(pool, queued.id, "ada").await.unwrap();
+    for statement in [
+        "insert into pause (subscription, paused_by, why) values ('p', 'ada', $1)",
+        "insert into breaker (subscription, event_type, fingerprint, reason) values ('p', 't', 'f', $1)",
+        r#"insert into replay (id, subscription, topic, partition, "offset", outcome, reason)
+           values ('r', 'p', 't', 0, 0, 'failed', $1)"#,
+    ] {
+        let quoting = format!("no mailbox <{CUSTOMER}>");
+        sqlx::query(statement).bind(quoting).execute(pool).await.unwrap();
+    }
     assert_eq!(consumer::erase_letters(pool, &CUSTOMER.to_uppercase()).await.unwrap(), 3);
     for letter in &letters {
         let erased = consumer::letter(pool, letter.id).await.unwrap();
         assert!(erased.value.is_none() && erased.key.is_none() && erased.headers.is_empty());
         assert_ne!(erased.summary.status, "dead");
     }
+    let left = "select concat_ws(', ', (select why from pause), (select reason from breaker),
+                                 (select reason from replay))";
+    let left: String = sqlx::query_scalar(left).fetch_one(pool).await.unwrap();
+    assert_eq!(left, "erased, erased, erased");
     assert!(refused(consumer::restore_letters(pool, GROUP, &ids(&letters)).await).contains("none"));
     running.end().await;
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::events::{ParcelId, ParcelPacked};
 use consumer::{Options, State, Subscription};
+use envelope::Event;
+use kafka::rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use kafka::rdkafka::client::DefaultClientContext;
 use sandbox::testing::eventually;
 
 use crate::house::{House, PATIENCE, note};
@@ -24,6 +27,26 @@ async fn nothing_is_consumed_while_the_inbox_would_forget_too_early() {
 
     let running = house.run(subscription());
     house.has(parcel, &[1]).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_consumed_from_a_compacted_topic_while_the_inbox_forgets() {
+    let house = House::new().await;
+    let topic = house.settings.prefixed(ParcelPacked::TYPE);
+    let admin: AdminClient<DefaultClientContext> = house.settings.client().create().unwrap();
+    let compacted =
+        AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("cleanup.policy", "compact");
+    for altered in admin.alter_configs(&[compacted], &AdminOptions::new()).await.unwrap() {
+        altered.unwrap();
+    }
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let halted = async || match running.status.state() {
+        State::Halted(why) => Some(why),
+        _ => None,
+    };
+    let why = eventually("the consumer to refuse", PATIENCE, halted).await;
+    assert!(why.contains("can arrive any time"), "{why}");
     running.end().await;
 }
 
