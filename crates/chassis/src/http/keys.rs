@@ -1,6 +1,7 @@
 //! Lists of API keys, and what each key grants.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +25,9 @@ pub enum KeysError {
     /// The value of an entry is invalid.
     #[error("entry {0} is not of the form key={1}: {2}")]
     Value(usize, &'static str, String),
+    /// Two entries have the same key and different values.
+    #[error("entries {0} and {1} have the same key and different values")]
+    Twice(usize, usize),
     /// There are no entries.
     #[error("the list is empty")]
     Empty,
@@ -31,7 +35,7 @@ pub enum KeysError {
 
 /// The value that a key is mapped to.
 pub(crate) trait Meaning:
-    TryFrom<String, Error: Display> + Clone + Send + Sync + 'static
+    TryFrom<String, Error: Display> + Clone + PartialEq + Send + Sync + 'static
 {
     /// Form of the value after `key=`.
     const FORM: &'static str;
@@ -101,7 +105,7 @@ impl<T: Meaning> Keys<T> {
 }
 
 fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {
-    let mut keys = Digests::new();
+    let mut keys = HashMap::new();
     for (number, entry) in (1..).zip(entries(list)) {
         let (key, meaning) = entry.rsplit_once('=').ok_or(KeysError::Entry(number, T::FORM))?;
         if key.trim().is_empty() {
@@ -109,9 +113,20 @@ fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {
         }
         let refused = |why: T::Error| KeysError::Value(number, T::FORM, why.to_string());
         let meaning = T::try_from(meaning.trim().to_owned()).map_err(refused)?;
-        keys.insert(digest(key.trim()), meaning);
+        match keys.entry(digest(key.trim())) {
+            Entry::Vacant(place) => _ = place.insert((number, meaning)),
+            Entry::Occupied(same) => {
+                let (first, known) = same.get();
+                if *known != meaning {
+                    return Err(KeysError::Twice(*first, number));
+                }
+            }
+        }
     }
-    if keys.is_empty() { Err(KeysError::Empty) } else { Ok(keys) }
+    if keys.is_empty() {
+        return Err(KeysError::Empty);
+    }
+    Ok(keys.into_iter().map(|(digest, (_, meaning))| (digest, meaning)).collect())
 }
 
 #[cfg(test)]
@@ -135,5 +150,14 @@ mod tests {
         assert!(error("secret=no tenant").starts_with("entry 1 is not of the form key=tenant: "));
         assert_eq!(error(" , "), "the list is empty");
         assert!(error("@/nowhere/tenants").contains("/nowhere/tenants"));
+    }
+
+    #[test]
+    fn a_key_of_two_tenants_is_refused_without_showing_it() {
+        let error = Tenants::read("secret=acme, other=acme, secret = globex").expect_err("refused");
+        assert_eq!(error.to_string(), "entries 1 and 3 have the same key and different values");
+        assert!(!format!("{error:?}").contains("secret"));
+        let tenants = Tenants::read("secret=acme,secret=acme").expect("a list");
+        assert!(tenants.of_digest(&digest("secret")).is_some());
     }
 }
