@@ -1,6 +1,8 @@
 //! `/erasures` on the admin port: erases a customer's data from dead letters, acts, flow steps,
 //! jobs, responses stored for `Idempotency-Key`, and the service's own tables.
 
+use std::error::Error;
+
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json as Body, Router};
@@ -49,7 +51,32 @@ impl Erasure {
     }
 }
 
+/// The first problem of an erasure.
+#[derive(Default)]
+struct FirstProblem(Option<Problem>);
+
+impl FirstProblem {
+    /// Returns the result of erasing a part. Logs its error, and keeps the problem if it is the
+    /// first.
+    fn check<T, E>(&mut self, part: &'static str, erased: Result<T, E>) -> Option<T>
+    where
+        E: Error + Into<Problem> + 'static,
+    {
+        let error = match erased {
+            Ok(erased) => return Some(erased),
+            Err(error) => error,
+        };
+        tracing::error!(error = &error as &dyn Error, part, "customer not erased");
+        let problem = error.into();
+        self.0.get_or_insert(problem);
+        None
+    }
+}
+
 /// Erases a customer. The recorded act omits the address, which has to be erased, too.
+///
+/// A part that can't be erased must not keep the customer in the others, so the first problem is
+/// returned at the end.
 async fn erase(
     State(admin): State<Admin>,
     operator: Operator,
@@ -58,15 +85,20 @@ async fn erase(
     let address = erasure.checked()?;
     let act = NewAct { act: "erasure", target: "a customer".to_owned(), why: None };
     let erasing = async {
-        let letters = consumer::erase_letters(&admin.pool, address).await?;
-        admin.acts.erase(address).await?;
-        admin.flows.erase(address).await?;
-        erase_idempotent_answers(&admin.pool, address).await?;
+        let mut first = FirstProblem::default();
+        let letters = consumer::erase_letters(&admin.pool, address).await;
+        let letters = first.check("dead letters", letters).unwrap_or_default();
+        first.check("acts", admin.acts.erase(address).await);
+        first.check("flow steps", admin.flows.erase(address).await);
+        let answers = erase_idempotent_answers(&admin.pool, address).await;
+        first.check("responses of idempotent requests", answers);
         for erase in admin.erases.iter() {
-            erase(admin.pool.clone(), address.to_owned()).await?;
+            let erased = erase(admin.pool.clone(), address.to_owned()).await;
+            first.check("tables of the service", erased);
         }
-        ::jobs::erase(&admin.pool, address).await?;
-        Ok((Body(Changed { letters }), request::letters(letters)))
+        first.check("jobs", ::jobs::erase(&admin.pool, address).await);
+        let done = || Ok((Body(Changed { letters }), request::letters(letters)));
+        first.0.map_or_else(done, Err)
     };
     admin.acts.record(&operator, act, erasing).await
 }

@@ -210,6 +210,13 @@ impl Config {
         self
     }
 
+    /// Sets `HTTP_ADDR`, the address of the public API.
+    #[must_use]
+    pub fn http_on(mut self, address: SocketAddr) -> Self {
+        self.http_addr = Some(address);
+        self
+    }
+
     /// Sets `ADMIN_ADDR`, the address of the admin port.
     #[must_use]
     pub fn admin_on(mut self, address: SocketAddr) -> Self {

@@ -31,7 +31,7 @@ pub(crate) use keys::{Keys, KeysError, Tenants};
 pub(crate) use limits::TenantLimits;
 pub(crate) use peer::Senders;
 pub(crate) use request::{OnCompleted, RequestLayer, render};
-pub(crate) use server::{MIN_CONNECTIONS, listen, max_connections, serve};
+pub(crate) use server::{MIN_CONNECTIONS, bind, listen, max_connections, serve};
 
 pub use at_most::at_most;
 pub use caller::Caller;

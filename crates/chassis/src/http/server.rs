@@ -52,8 +52,9 @@ pub(crate) fn max_connections(container: Option<usize>) -> usize {
     })
 }
 
-/// Listens on an address, for connections with a bounded send buffer.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds an address, for connections with a bounded send buffer. Connections are refused until
+/// [`listen`].
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As in `TcpListener::bind`, so that a restart need not wait for connections of the previous
     // process.
@@ -62,6 +63,11 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Lets clients connect. Their connections wait in the kernel until [`serve`] accepts them.
+pub(crate) fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
+use consumer::{Consumer, Feed, Options, OptionsError, Subscription, Suspects};
 use defer::{DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::TopicSpec;
@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::{FlowSteps, Metrics};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -45,7 +45,7 @@ pub enum StartError {
     /// Options of a subscription contradict each other.
     #[error("the configuration contradicts itself")]
     Options(#[from] OptionsError),
-    /// An address can't be bound.
+    /// An address can't be listened on.
     #[error("can't listen on {variable}={address}")]
     Listen {
         /// The variable that sets it.
@@ -80,9 +80,12 @@ impl Service {
     pub async fn start(self) -> Result<RunningService, StartError> {
         self.required?;
         let settings = Settings::read(&self.config)?;
-        let public = listen("HTTP_ADDR", self.config.http_address(self.public_port))?;
-        let admin = listen("ADMIN_ADDR", self.config.admin_address(self.admin_port))?;
-        let addresses = (public.address, admin.address);
+        let admin = Bound::to("ADMIN_ADDR", self.config.admin_address(self.admin_port))?;
+        let admin_address = admin.address;
+        // Before the public address is bound, which fails if both are the same.
+        let admin = admin.listen()?;
+        let public = Bound::to("HTTP_ADDR", self.config.http_address(self.public_port))?;
+        let addresses = (public.address, admin_address);
         let start = Start::new(self.name, self.config, settings, addresses);
         let work = start.build_work(self.subscriptions, self.worker, self.background)?;
         let erases = Arc::new(self.erases);
@@ -90,8 +93,10 @@ impl Service {
         // The admin port starts first, to report that the service is not ready yet, and why.
         let relay = start.relay(&self.publishes);
         let status = relay.as_ref().map(Relay::status);
-        let (startup, problems) = start.serve_admin(admin.listener, &work, erases, status);
+        let (startup, problems) = start.serve_admin(admin, &work, erases, status);
         migrate(start.settings.database.clone(), self.migrations, &startup).await?;
+        // Not earlier: clients would connect and wait for the database, beyond any limit.
+        let listener = public.listen()?;
 
         start.record_flows();
         if let Some(relay) = relay {
@@ -101,13 +106,13 @@ impl Service {
         start.run(work);
         let router = start.public_router(self.routes, feeds, self.on_completed);
         start.running.intake.spawn(http::serve(
-            public.listener,
+            listener,
             router,
             (start.config.http_keep_alive(), http::max_connections(consumer::container_limit())),
             start.running.intake.shutdown(),
         ));
         startup.send_replace(Startup::Done);
-        tracing::info!(http = %public.address, admin = %admin.address, "service ready");
+        tracing::info!(http = %start.running.http, admin = %start.running.admin, "service ready");
         Ok(start.running)
     }
 }
@@ -199,6 +204,7 @@ impl Start {
             build(&self.parts, worker.flow_steps(self.flows.steps.clone()))
         });
         let (policy, memory) = (self.config.topic_policy(), self.config.consumer_memory());
+        let suspects = Suspects::default();
         let subscriptions: Vec<_> = subscriptions
             .into_iter()
             .map(|(build, options)| (build, self.config.subscription_options(&options)))
@@ -208,7 +214,7 @@ impl Start {
         let consumers = subscriptions.into_iter().map(|(build, options)| {
             options.check(pg::IDLE_IN_TRANSACTION)?;
             let consumer = self.consumer(build(&self.parts)).options(options);
-            Ok(consumer.topic_policy(policy).memory(&memory))
+            Ok(consumer.topic_policy(policy).memory(&memory).suspects(&suspects))
         });
         let consumers = consumers.collect::<Result<_, StartError>>()?;
         Ok(Work { consumers, worker: worker.transpose()?, background })
@@ -370,15 +376,24 @@ fn flows(name: &str, config: &Config, database: &PgConnectOptions) -> FlowStore 
     FlowStore::new(steps, pool)
 }
 
+/// An address that is bound and takes no connections yet.
 struct Bound {
-    listener: TcpListener,
+    variable: &'static str,
     address: SocketAddr,
+    socket: TcpSocket,
 }
 
-fn listen(variable: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
-    let refused = |source| StartError::Listen { variable, address, source };
-    let listener = http::listen(address).map_err(refused)?;
-    // With port 0 the system chooses the port.
-    let address = listener.local_addr().map_err(refused)?;
-    Ok(Bound { listener, address })
+impl Bound {
+    fn to(variable: &'static str, address: SocketAddr) -> Result<Self, StartError> {
+        let refused = |source| StartError::Listen { variable, address, source };
+        let socket = http::bind(address).map_err(refused)?;
+        // With port 0 the system chooses the port.
+        let address = socket.local_addr().map_err(refused)?;
+        Ok(Self { variable, address, socket })
+    }
+
+    fn listen(self) -> Result<TcpListener, StartError> {
+        let Self { variable, address, socket } = self;
+        http::listen(socket).map_err(|source| StartError::Listen { variable, address, source })
+    }
 }

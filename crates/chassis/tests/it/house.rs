@@ -33,11 +33,12 @@ impl House {
     pub(crate) async fn with(configure: impl FnOnce(Config) -> Config) -> Self {
         let space = TestSpace::new().await;
         let pool = PgPool::connect(space.database_url()).await.unwrap();
-        let table = "create table parcel (weight bigint not null)";
+        let table = "create table parcel (weight bigint not null, addressee text)";
         sqlx::query(table).execute(&pool).await.unwrap();
         let config = Config::for_tests(space.database_url(), NO_KAFKA, space.topic_prefix());
-        let service =
-            Service::new("parcels", configure(config)).routes(|parts| routes(parts.pool.clone()));
+        let service = Service::new("parcels", configure(config))
+            .routes(|parts| routes(parts.pool.clone()))
+            .erases(erase);
         Self { pool, running: service.start().await.unwrap(), client: Client::new() }
     }
 
@@ -79,6 +80,11 @@ impl House {
         let weights = "select weight from parcel order by weight";
         sqlx::query_scalar(weights).fetch_all(&self.pool).await.unwrap()
     }
+}
+
+async fn erase(pool: PgPool, address: String) -> sqlx::Result<()> {
+    let erase = "update parcel set addressee = null where addressee = $1";
+    sqlx::query(erase).bind(address).execute(&pool).await.map(drop)
 }
 
 fn routes(pool: PgPool) -> Router {

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod connections;
+mod erasures;
 mod house;
 mod idempotency;
 mod limits;
@@ -12,3 +13,4 @@ mod memory;
 mod metrics;
 mod problems;
 mod reload;
+mod starting;
