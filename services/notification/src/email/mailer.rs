@@ -1,25 +1,17 @@
 //! Sends e-mails to a mail server, or writes them into a folder.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chassis::ConfigError;
 use lettre::address::AddressError;
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp;
-use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use tokio::time::timeout;
+use lettre::{Address, Message};
 
+use super::mail_server::{MailServer, TIME_LIMIT};
 use super::store::Unsent;
 use crate::config::Mail;
-
-/// Time limit for connecting to the mail server.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Time limit for sending an e-mail. A server that scans the content answers after it has all of it
-/// (RFC 5321, 4.5.3.2.6), and one that is given up then delivers the e-mail although it is sent
-/// again. A server that hangs keeps a tenant's other e-mails waiting for as long.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// An e-mail was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +20,15 @@ pub(crate) enum SendError {
     Address(String, #[source] AddressError),
     #[error("the e-mail can't be encoded as a message")]
     Message(#[source] lettre::error::Error),
-    // The message includes the cause, so it is not a source.
+    // The messages include the causes, so these are not sources.
+    /// The server accepts no e-mail, whichever it is.
     #[error("the mail server: {0}")]
-    Smtp(smtp::Error),
+    Server(smtp::Error),
+    /// The server does not accept this e-mail.
+    #[error("the mail server: {0}")]
+    Email(smtp::Error),
+    #[error("the mail server does not support {0}, which this e-mail needs")]
+    Unsupported(&'static str),
     #[error("the mail server took longer than {TIME_LIMIT:?}")]
     TimedOut,
     #[error("the file can't be written")]
@@ -44,11 +42,11 @@ impl SendError {
             Self::Address(..) | Self::Message(_) => true,
             // Replies about this e-mail (RFC 5321, 4.2.2). Other 5xx replies concern credentials,
             // the protocol or the server as a whole, and may be repaired.
-            Self::Smtp(error) => {
+            Self::Email(error) => {
                 let code = error.status().map(u16::from);
                 code.is_some_and(|code| matches!(code, 501 | 550..=559))
             }
-            Self::TimedOut | Self::File(_) => false,
+            Self::Server(_) | Self::Unsupported(_) | Self::TimedOut | Self::File(_) => false,
         }
     }
 }
@@ -60,7 +58,7 @@ pub(crate) struct Mailer {
 }
 
 enum Target {
-    Server(AsyncSmtpTransport<Tokio1Executor>),
+    Server(MailServer),
     Folder(PathBuf),
 }
 
@@ -71,7 +69,7 @@ impl Mailer {
         let url = mail.smtp_url.filter(|url| !url.expose().is_empty());
         let folder = mail.mail_dir.filter(|folder| !folder.as_os_str().is_empty());
         let target = match (url, folder) {
-            (Some(url), None) => Target::Server(server(url.expose())?),
+            (Some(url), None) => Target::Server(MailServer::at(url.expose())?),
             (None, Some(folder)) => Target::Folder(existing(folder)?),
             (None, None) => {
                 return Err(ConfigError::Missing(
@@ -91,11 +89,7 @@ impl Mailer {
     pub(crate) async fn send(&self, email: &Unsent) -> Result<(), SendError> {
         let message = self.message(email)?;
         match &self.target {
-            Target::Server(server) => {
-                let sent = timeout(TIME_LIMIT, server.send(message)).await;
-                sent.map_err(|_| SendError::TimedOut)?.map_err(SendError::Smtp)?;
-                Ok(())
-            }
+            Target::Server(server) => server.send(&message).await,
             Target::Folder(folder) => {
                 let name = format!("{}-{}.eml", email.order_id, email.kind);
                 write(folder, &name, &message.formatted()).await.map_err(SendError::File)
@@ -122,15 +116,6 @@ pub(crate) fn address(text: &str) -> Result<Address, SendError> {
     let plain =
         if text.contains(char::is_control) { Err(AddressError::InvalidInput) } else { Ok(text) };
     plain.and_then(str::parse).map_err(|error| SendError::Address(text.to_owned(), error))
-}
-
-/// Parses the URL of a mail server. The error does not quote it, because it may hold a password.
-fn server(url: &str) -> Result<AsyncSmtpTransport<Tokio1Executor>, ConfigError> {
-    let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|_| {
-        let form = "it is not of the form smtp://host:port or smtps://user:password@host";
-        ConfigError::Invalid("SMTP_URL", form.to_owned())
-    })?;
-    Ok(builder.timeout(Some(CONNECT)).build())
 }
 
 fn existing(folder: PathBuf) -> Result<PathBuf, ConfigError> {

@@ -1,6 +1,7 @@
 //! E-mails to customers: their texts, the rows that record them, the job that sends them.
 
 mod api;
+mod mail_server;
 mod mailer;
 mod send_email;
 mod store;

@@ -15,17 +15,19 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
 use tower_service::Service;
 use url::Url;
 
 use super::addresses::{Guard, Refused, addresses, public_addresses};
 use super::retry_after::retry_after;
 
-/// Time limit of a request, including its response.
+/// Time limit of a request, until its response begins.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Maximum bytes of a response that are read so that the connection can be reused. The connection
-/// is closed after a longer response.
+/// How long the rest of a response is read, and its maximum bytes, so that the connection can be
+/// reused. It is closed after a longer response.
+const REST_LIMIT: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A request failed.
@@ -89,14 +91,13 @@ impl Targets {
             .body(Full::from(body))
             .map_err(TargetError::Url)?;
         request.headers_mut().extend(headers);
-        let asked = async {
-            let answer = client.request(request).await.map_err(TargetError::Unreachable)?;
-            let status = answer.status();
-            let retry_after = retry_after(status, answer.headers());
-            read_some(answer.into_body()).await;
-            Ok(Answer { status, retry_after })
-        };
-        tokio::time::timeout(TIME_LIMIT, asked).await.map_err(|_| TargetError::TimedOut)?
+        let asked = timeout(TIME_LIMIT, client.request(request)).await;
+        let answer = asked.map_err(|_| TargetError::TimedOut)?.map_err(TargetError::Unreachable)?;
+        let status = answer.status();
+        let retry_after = retry_after(status, answer.headers());
+        // The status is all that counts, however the response ends.
+        let _ = timeout(REST_LIMIT, read_some(answer.into_body())).await;
+        Ok(Answer { status, retry_after })
     }
 }
 

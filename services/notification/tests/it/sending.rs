@@ -111,6 +111,32 @@ async fn a_mail_server_that_accepts_slowly_gets_each_e_mail_once() {
 }
 
 #[tokio::test]
+async fn what_a_mail_server_said_counts_even_if_it_does_not_say_goodbye() {
+    let house = House::empty().await;
+    let (sink, port) = Sink::start().await;
+    let running = house.start_smtp(port).await;
+    for to in ["mute@example.com", "mute.refused@example.com"] {
+        house.send(&completed_to("acme", to)).await;
+    }
+    let settled = house.until("both settled", 2, |row| row.sent || row.failed).await;
+    assert_eq!(settled.iter().filter(|row| row.sent).count(), 1, "{settled:?}");
+    assert_eq!((sink.deliveries().len(), sink.tries("mute.refused@example.com")), (1, 1));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_mail_server_that_is_out_of_service_is_tried_again() {
+    let house = House::empty().await;
+    let (sink, port) = Sink::start().await;
+    sink.turns_away(1);
+    let running = house.start_smtp(port).await;
+    house.send(&completed("acme")).await;
+    let settled = house.until("settled", 1, |row| row.sent || row.failed).await;
+    assert!(settled[0].sent && settled[0].attempts > 1, "{settled:?}");
+    running.shutdown().await;
+}
+
+#[tokio::test]
 async fn two_instances_do_not_send_the_same_one() {
     const ORDERS: usize = 200;
     let house = House::empty().await;

@@ -1,6 +1,7 @@
 //! A mail server that records messages. The recipient determines its reply.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ impl Delivery {
 pub(crate) struct Sink {
     deliveries: Arc<Mutex<Vec<Delivery>>>,
     tries: Arc<Mutex<HashMap<String, usize>>>,
+    /// Number of further connections that are turned away.
+    turned_away: Arc<AtomicUsize>,
 }
 
 impl Sink {
@@ -63,10 +66,19 @@ impl Sink {
         self.tries.lock().unwrap().get(to).copied().unwrap_or_default()
     }
 
+    /// Turns the next connections away.
+    pub(crate) fn turns_away(&self, connections: usize) {
+        self.turned_away.store(connections, Ordering::SeqCst);
+    }
+
     async fn receive(&self, stream: TcpStream) -> std::io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
         let (mut from, mut to) = (String::new(), Vec::new());
+        let left = |left: usize| left.checked_sub(1);
+        if self.turned_away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
+            return write.write_all(b"554 5.3.2 no service here\r\n").await;
+        }
         write.write_all(b"220 sink\r\n").await?;
         while let Some(line) = lines.next_line().await? {
             let path = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
@@ -80,7 +92,7 @@ impl Sink {
                     *self.tries.lock().unwrap().entry(path.clone()).or_default() += 1;
                     to.push(path.clone());
                     match path.split('@').next().unwrap() {
-                        "refused" => {
+                        "refused" | "mute.refused" => {
                             "550-5.1.1 there is no such mailbox\r\n550 5.1.1 and never was"
                         }
                         "stranger" => "530 5.7.0 log in first",
@@ -102,6 +114,9 @@ impl Sink {
                         tokio::time::sleep(SCAN).await;
                     }
                     if accepted { "250 OK" } else { "451 try later" }
+                }
+                "QUIT" if to.iter().any(|to| to.starts_with("mute")) => {
+                    std::future::pending().await
                 }
                 "QUIT" => "221 bye",
                 _ => "502 unknown",

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chassis::RunningService;
@@ -7,6 +10,8 @@ use reqwest::{Client, Method};
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::house::{
     House, PATIENCE, ask, cancelled, completed, credited, deliveries, get, invoiced, register,
@@ -216,6 +221,39 @@ async fn redirects_floods_and_a_webhook_that_is_gone() {
     assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 204);
     assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 404);
     until_delivery(&house, &running, event.subject(), "cancelled").await;
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_target_whose_response_does_not_end_got_the_delivery() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 1_024]).await;
+            let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n.\r\n";
+            let _ = stream.write_all(begun).await;
+            open.push(stream);
+        }
+    });
+    let mut house = House::empty().await;
+    house.webhooks.allow = address.to_string().parse().unwrap();
+    let running = house.start().await;
+    register(&running, &format!("http://{address}/shop")).await;
+    let event = completed("acme");
+    house.send(&event).await;
+    let attempts = eventually("an attempt", PATIENCE, async || {
+        let attempts = of_order(&running, event.subject()).await.first()?["attempts"].clone();
+        (attempts != json!([])).then_some(attempts)
+    })
+    .await;
+    assert_eq!((&attempts[0]["status"], &attempts[0]["error"]), (&json!(200), &json!(null)));
+    until_delivery(&house, &running, event.subject(), "delivered").await;
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
     running.shutdown().await;
 }
 
