@@ -61,8 +61,12 @@ impl Handler for Sending {
         };
         let permanent = error.is_permanent();
         let failure = if permanent { Failure::permanent(error) } else { error.into() };
-        store::tried(&self.pool, job.order_id, &job.kind, &legible(&failure)).await?;
-        Err(failure)
+        if store::tried(&self.pool, job.order_id, &job.kind, &legible(&failure)).await? {
+            return Err(failure);
+        }
+        // The error may quote the address, and nothing would erase it from the job later.
+        tracing::info!(order_id = %job.order_id, kind = job.kind, "e-mail erased meanwhile");
+        Ok(())
     }
 
     async fn done(&self, tx: &mut PgConnection, job: &SendEmail, _: &Context) -> sqlx::Result<()> {
@@ -73,10 +77,14 @@ impl Handler for Sending {
         &self,
         tx: &mut PgConnection,
         job: &SendEmail,
-        _: &Context,
+        context: &Context,
         _: &Failure,
     ) -> sqlx::Result<()> {
-        store::given_up(tx, job.order_id, &job.kind).await
+        if store::given_up(tx, job.order_id, &job.kind).await? {
+            return Ok(());
+        }
+        // Erased after `run` has recorded the attempt.
+        jobs::forget_failed(tx, &[context.id]).await
     }
 }
 

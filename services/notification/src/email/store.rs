@@ -158,14 +158,14 @@ pub(crate) async fn unsent(
     .await
 }
 
-/// Records a failed attempt.
+/// Records a failed attempt. Returns `false` if the e-mail was erased meanwhile.
 pub(crate) async fn tried(
     pool: &PgPool,
     order: OrderId,
     kind: &str,
     error: &str,
-) -> sqlx::Result<()> {
-    sqlx::query(
+) -> sqlx::Result<bool> {
+    let tried = sqlx::query(
         "update emails set attempts = attempts + 1, last_error = $3 where order_id = $1 and kind = $2",
     )
     .bind(order.0)
@@ -173,7 +173,7 @@ pub(crate) async fn tried(
     .bind(error)
     .execute(pool)
     .await?;
-    Ok(())
+    Ok(tried.rows_affected() != 0)
 }
 
 /// Records that an e-mail was sent.
@@ -189,13 +189,13 @@ pub(crate) async fn sent(tx: &mut PgConnection, order: OrderId, kind: &str) -> s
     Ok(())
 }
 
-/// Records that an e-mail failed for good.
+/// Records that an e-mail failed for good. Returns `false` if there is no such e-mail to be sent.
 pub(crate) async fn given_up(
     tx: &mut PgConnection,
     order: OrderId,
     kind: &str,
-) -> sqlx::Result<()> {
-    sqlx::query(
+) -> sqlx::Result<bool> {
+    let given_up = sqlx::query(
         "update emails set failed_at = clock_timestamp()
          where order_id = $1 and kind = $2 and sent_at is null",
     )
@@ -203,7 +203,7 @@ pub(crate) async fn given_up(
     .bind(kind)
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(given_up.rows_affected() != 0)
 }
 
 /// Conditions of a list of e-mails; all of them apply.

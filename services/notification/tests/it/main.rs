@@ -6,6 +6,7 @@ mod acknowledgements;
 mod api;
 mod direct;
 mod discarded;
+mod erasing;
 mod flow;
 mod house;
 mod isolation;
