@@ -40,6 +40,8 @@ async fn a_feature_that_is_new_gets_what_happened_before_it() {
         get(&running, "/best-sellers", "demo-globex").await.1,
         json!({ "best_sellers": [] })
     );
+    let (_, of_another) = get(&running, "/baskets", "demo-globex").await;
+    assert_eq!(of_another, json!({ "orders": 0, "items": 0, "items_per_order": 0.0 }));
     assert_eq!(get(&running, "/best-sellers?limit=0", "demo-acme").await.0, 400);
     running.shutdown().await;
 }

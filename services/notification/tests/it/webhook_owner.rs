@@ -9,7 +9,9 @@ use reqwest::{Client, Method};
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
 
-use crate::house::{CONTRACT, House, PATIENCE, ask, completed, deliveries, get, post, register};
+use crate::house::{
+    CONTRACT, House, PATIENCE, ask, completed, deliveries, get, post, register, until_delivery,
+};
 use crate::webhooks::{is_signed, started};
 
 async fn with_key(running: &RunningService, path: &str, key: &str, body: &Value) -> (u16, Value) {
@@ -216,4 +218,61 @@ pub(crate) async fn two() -> (House, ThirdParty, ThirdParty) {
     let allow = format!("{},{}", one.address(), other.address());
     house.webhooks.allow = allow.parse().unwrap();
     (house, one, other)
+}
+
+/// Returns each operation on one webhook or one delivery, with these ids in its path.
+fn operations_on(webhook: &str, delivery: &str) -> Vec<(Method, String)> {
+    let document: Value =
+        serde_json::from_str(include_str!("../../../../schemas/http/notification.json")).unwrap();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let of_one = paths.filter(|(path, _)| path.contains("{id}"));
+    let operations = of_one.flat_map(|(path, operations)| {
+        let id = if path.starts_with("/deliveries/") { delivery } else { webhook };
+        let path = path.replace("{id}", id);
+        let methods = ["get", "post", "delete", "put", "patch"].into_iter();
+        let methods = methods.filter(|method| operations.get(method).is_some());
+        methods.map(move |method| (method.to_uppercase().parse().unwrap(), path.clone()))
+    });
+    operations.collect()
+}
+
+#[tokio::test]
+async fn a_webhook_and_its_deliveries_are_its_tenants_alone() {
+    let (house, third_party, running) = started().await;
+    let webhook = register(&running, &format!("{}/webhooks/shop", third_party.url())).await;
+    let completed = completed("acme");
+    house.send(&completed).await;
+    let delivered = until_delivery(&house, &running, completed.subject(), "delivered").await;
+    let (webhook, delivery) =
+        (webhook["id"].as_str().unwrap(), delivered[0]["id"].as_str().unwrap());
+    eventually("no job left", PATIENCE, async || {
+        let jobs: i64 =
+            sqlx::query_scalar("select count(*) from job").fetch_one(&house.pool).await.unwrap();
+        (jobs == 0).then_some(())
+    })
+    .await;
+    let state = "select (select jsonb_agg(to_jsonb(webhooks)) from webhooks)::text
+                    || (select jsonb_agg(to_jsonb(deliveries)) from deliveries)::text
+                    || (select count(*) from webhook_secrets)
+                    || (select count(*) from job)";
+    let state = async || sqlx::query_scalar::<_, String>(state).fetch_one(&house.pool).await;
+    let before = state().await.unwrap();
+
+    let operations = operations_on(webhook, delivery);
+    assert!(operations.len() >= 9, "{operations:?}");
+    for (method, path) in operations {
+        let request =
+            Client::new().request(method.clone(), format!("http://{}{path}", running.http));
+        let request = request.bearer_auth("demo-globex");
+        let request = if path == format!("/webhooks/{webhook}/redeliver") {
+            request.json(&json!({ "since": "2026-01-01T00:00:00Z", "state": ["delivered"] }))
+        } else {
+            request
+        };
+        let response = CONTRACT.send(request).await.unwrap();
+        let (status, body) = (response.status(), response.text().await.unwrap());
+        assert_eq!(status, 404, "{method} {path}: {body}");
+        assert_eq!(state().await.unwrap(), before, "{method} {path}");
+    }
+    running.shutdown().await;
 }
