@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
@@ -8,6 +9,14 @@ const BUSY: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(900);
 /// Duration after which a transaction that delays the horizon is logged.
 const LONG: Duration = Duration::from_secs(30);
+/// Prefix of transactions that were prepared before the server's start. Postgres 14.0 renames every
+/// transaction in this way when it is prepared; later releases keep its name.
+const RENAMED: &str = "-1/";
+
+/// Virtual transactions that write, with their processes. A prepared transaction has none.
+type Writers = BTreeMap<String, Option<i32>>;
+/// The last assigned id, and the transactions that write and their processes.
+type Look = (Option<i64>, Vec<String>, Vec<Option<i32>>);
 
 /// The id up to which no event can become visible any more.
 ///
@@ -31,7 +40,7 @@ pub(crate) struct Horizon {
 #[derive(Debug)]
 struct Candidate {
     id: i64,
-    writers: Vec<String>,
+    writers: Writers,
     since: Instant,
     is_logged: bool,
 }
@@ -68,18 +77,21 @@ impl Horizon {
         session: &mut PgConnection,
     ) -> sqlx::Result<Result<(), Restarted>> {
         self.next_look = Instant::now() + BUSY;
-        let (assigned, writers): (Option<i64>, Vec<String>) = sqlx::query_as(
+        let (assigned, transactions, processes): Look = sqlx::query_as(
             "select case when has_sequence_privilege(sequence::oid, 'select')
                          then coalesce(pg_sequence_last_value(sequence), 0) end,
-                    array(select virtualtransaction || coalesce(' of process ' || pid, '') from pg_locks
-                          where locktype = 'relation' and relation = 'outbox'::regclass and mode = 'RowExclusiveLock'
-                            and database = (select oid from pg_database where datname = current_database())
-                            and pid is distinct from pg_backend_pid())
-             from (select pg_get_serial_sequence('outbox', 'id')::regclass as sequence) ids",
+                    transactions, processes
+             from (select pg_get_serial_sequence('outbox', 'id')::regclass as sequence) ids,
+                  (select coalesce(array_agg(virtualtransaction), '{}') as transactions,
+                          coalesce(array_agg(pid), '{}') as processes
+                   from pg_locks
+                   where locktype = 'relation' and relation = 'outbox'::regclass and mode = 'RowExclusiveLock'
+                     and database = (select oid from pg_database where datname = current_database())
+                     and pid is distinct from pg_backend_pid()) writers",
         )
         .fetch_one(session)
         .await?;
-        let observed = self.observe(assigned, writers);
+        let observed = self.observe(assigned, transactions.into_iter().zip(processes).collect());
         self.log_delay(Instant::now());
         Ok(observed)
     }
@@ -90,19 +102,30 @@ impl Horizon {
         let Some(candidate) = &mut self.candidate else { return };
         if !candidate.is_logged && now.saturating_duration_since(candidate.since) > LONG {
             candidate.is_logged = true;
+            let names = candidate.writers.iter().map(|(transaction, process)| match process {
+                Some(process) => format!("{transaction} of process {process}"),
+                None => transaction.clone(),
+            });
+            let names: Vec<_> = names.collect();
             tracing::warn!(
-                transactions = candidate.writers.join(", "),
+                transactions = names.join(", "),
                 "long transactions delay the outbox relay"
             );
         }
     }
 
-    fn observe(&mut self, assigned: Option<i64>, writers: Vec<String>) -> Result<(), Restarted> {
+    fn observe(&mut self, assigned: Option<i64>, writers: Writers) -> Result<(), Restarted> {
         if assigned.is_some_and(|assigned| assigned < self.proven) {
             return Err(Restarted);
         }
         if let Some(candidate) = &mut self.candidate {
-            candidate.writers.retain(|writer| writers.contains(writer));
+            // Without comparing the processes: a prepared transaction keeps its locks.
+            let former = std::mem::take(&mut candidate.writers);
+            let is_awaited = |transaction: &str| {
+                former.contains_key(transaction) || transaction.starts_with(RENAMED)
+            };
+            let awaited = writers.iter().filter(|(transaction, _)| is_awaited(transaction));
+            candidate.writers = awaited.map(|(name, process)| (name.clone(), *process)).collect();
         }
         if let Some(candidate) = self.candidate.take_if(|candidate| candidate.writers.is_empty()) {
             self.proven = candidate.id;
@@ -124,8 +147,8 @@ impl Horizon {
 mod tests {
     use super::*;
 
-    fn writers(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
+    fn writers(names: &[&str]) -> Writers {
+        names.iter().map(|name| ((*name).to_owned(), Some(7))).collect()
     }
 
     #[test]
@@ -146,6 +169,23 @@ mod tests {
         assert_eq!(horizon.proven(), 0);
         horizon.observe(Some(15), writers(&["5/1", "3/2"])).expect("no restart");
         assert_eq!(horizon.proven(), 7);
+    }
+
+    #[test]
+    fn a_writer_that_is_prepared_meanwhile_still_holds_the_horizon() {
+        for prepared in ["3/1", "-1/740"] {
+            let mut horizon = Horizon::new();
+            for assigned in [Some(7), Some(9)] {
+                horizon.observe(assigned, writers(&["3/1"])).expect("no restart");
+            }
+            for assigned in [Some(12), Some(15)] {
+                let without_process = [(prepared.to_owned(), None)].into();
+                horizon.observe(assigned, without_process).expect("no restart");
+                assert_eq!(horizon.proven(), 0, "{prepared}");
+            }
+            horizon.observe(Some(18), writers(&["4/1"])).expect("no restart");
+            assert_eq!(horizon.proven(), 7, "{prepared}");
+        }
     }
 
     #[test]

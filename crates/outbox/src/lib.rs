@@ -10,6 +10,7 @@ mod instruments;
 mod pause;
 mod pauses;
 mod prepared;
+mod reasons;
 mod refusal;
 mod relay;
 mod retries;

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::depth::DepthGauge;
 use crate::instruments::Instruments;
 use crate::pauses::PauseReporter;
+use crate::reasons::LoggedReasons;
 use crate::sender::Sender;
 use crate::session::{Reached, Searcher, Session, SessionError};
 use crate::shards::Shards;
@@ -20,7 +20,8 @@ use crate::status::{PausedTopic, RelayStatus};
 
 /// Wait of a relay before it opens a new session.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// Maximum wait of a relay whose sessions publish rows and can't delete them.
+/// Maximum wait of a relay whose sessions publish rows and can't delete them, or whose producer or
+/// search fails.
 const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// Time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -131,20 +132,24 @@ impl Relay {
         shutdown: &CancellationToken,
         losses: &mut Losses,
     ) -> Result<(), SessionError> {
+        // Before the relay joins, because others would leave shards to one that can't search them,
+        // and before the session of the locks, which the server ends when it is silent.
+        let searcher = pg::within(CONNECT, Searcher::open(self.database.clone())).await?;
         let mut shards = pg::within(CONNECT, Shards::open(&self.database)).await?;
         if let Some(why) = pg::within(CONNECT, shards.why_rows_would_stay()).await? {
             return Err(SessionError::RowsWouldStay(why));
         }
-        pg::within(CONNECT, shards.join()).await?;
-        let searcher = Searcher::new(self.database.clone());
         let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
-        losses.status.send_replace(None);
+        pg::within(CONNECT, shards.join()).await?;
+        losses.opened();
         let mut session =
             Session::new(shards, searcher, sender, completed, &self.instruments, reporter);
-        let ended = session.run(&self.wake, shutdown, || losses.restored()).await;
+        let lost_producer = losses.lost_producer;
+        let on_work = || losses.restored();
+        let ended = session.run(&self.wake, shutdown, lost_producer, on_work).await;
         session.purge();
         self.instruments.shards(0);
-        losses.ended(session.reached());
+        losses.ended(session.reached(), ended.as_ref().err());
         ended?;
         session.release().await;
         Ok(())
@@ -152,21 +157,34 @@ impl Relay {
 }
 
 /// Losses of sessions. Each reason is logged once until a session works again, and not with every
-/// failed attempt to open one; the status has the last one until the next session opens.
+/// failed attempt to open one; the status has the last one until then.
 struct Losses {
-    logged: BTreeSet<String>,
+    logged: LoggedReasons,
     backoff: Duration,
+    /// `true` after a fatal error of a producer, until a session works again.
+    lost_producer: bool,
+    /// `true` if the status has the loss of a session in the database.
+    lost_database: bool,
     status: watch::Sender<Option<String>>,
 }
 
 impl Losses {
     fn new(status: watch::Sender<Option<String>>) -> Self {
-        Self { logged: BTreeSet::new(), backoff: BACKOFF, status }
+        Self {
+            logged: LoggedReasons::default(),
+            backoff: BACKOFF,
+            lost_producer: false,
+            lost_database: false,
+            status,
+        }
     }
 
     fn log(&mut self, error: &SessionError) {
         self.status.send_replace(Some(telemetry::error_chain(error)));
-        let is_new = self.logged.insert(error.to_string());
+        self.lost_producer |= matches!(error, SessionError::Producer(_));
+        self.lost_database =
+            matches!(error, SessionError::Database(_) | SessionError::Restarted(_));
+        let is_new = self.logged.insert(error);
         let error = error as &dyn std::error::Error;
         if is_new {
             tracing::warn!(error, "relay lost its session, events wait in the outbox");
@@ -175,18 +193,31 @@ impl Losses {
         }
     }
 
+    /// Forgets the loss of a session in the database: there is another one, whatever keeps it from
+    /// publishing.
+    fn opened(&mut self) {
+        if std::mem::take(&mut self.lost_database) {
+            self.status.send_replace(None);
+        }
+    }
+
     fn restored(&mut self) {
-        if !std::mem::take(&mut self.logged).is_empty() {
+        self.status.send_replace(None);
+        self.lost_producer = false;
+        self.backoff = BACKOFF;
+        if self.logged.clear() {
             tracing::info!("relay session restored");
         }
     }
 
-    /// Doubles the wait after each session that published rows and deleted none: the next one
-    /// publishes them again.
-    fn ended(&mut self, reached: Reached) {
+    /// Doubles the wait after each session that published rows and deleted none, because the next
+    /// one publishes them again, and after each that ended before its first record because its
+    /// producer or its search failed, because the next one fails too.
+    fn ended(&mut self, reached: Reached, error: Option<&SessionError>) {
+        let will_recur = matches!(error, Some(SessionError::Producer(_) | SessionError::Search(_)));
         self.backoff = match reached {
-            Reached::Nothing => self.backoff,
-            Reached::Acknowledged => (2 * self.backoff).min(MAX_BACKOFF),
+            Reached::Nothing if !will_recur => self.backoff,
+            Reached::Nothing | Reached::Acknowledged => (2 * self.backoff).min(MAX_BACKOFF),
             Reached::Deleted => BACKOFF,
         };
     }
@@ -212,8 +243,28 @@ mod tests {
         }
         assert_eq!(losses.logged.len(), 2, "a failover to a standby is not hidden by the loss");
         assert!(losses.status.borrow().as_ref().is_some_and(|it| it.contains("a standby")));
+        let refused = |why: &str| SessionError::from(sqlx::Error::Protocol(why.to_owned()));
+        losses.log(&refused("password authentication failed"));
+        assert_eq!(losses.logged.len(), 3, "nor is another cause of the same loss");
+        losses.log(&refused("terminated by process 71"));
+        losses.log(&refused("terminated by process 72"));
+        assert_eq!(losses.logged.len(), 4, "its numbers are no other cause");
         losses.restored();
-        assert!(losses.logged.is_empty());
+        assert_eq!((losses.logged.len(), losses.status.borrow().clone()), (0, None));
+    }
+
+    #[test]
+    fn a_relay_whose_producers_fail_tries_ever_more_seldom_until_one_works() {
+        let mut losses = Losses::new(watch::Sender::default());
+        let denied = SessionError::Producer("cluster authorization failed".to_owned());
+        for wait in [2, 4, 8] {
+            losses.ended(Reached::Nothing, Some(&denied));
+            losses.log(&denied);
+            assert_eq!((losses.backoff.as_secs(), losses.logged.len()), (wait, 1));
+        }
+        assert!(losses.lost_producer);
+        losses.restored();
+        assert_eq!((losses.backoff, losses.lost_producer), (BACKOFF, false));
     }
 
     #[test]
@@ -221,13 +272,13 @@ mod tests {
         let mut losses = Losses::new(watch::Sender::default());
         let mut waits = Vec::new();
         for _ in 0..8 {
-            losses.ended(Reached::Acknowledged);
+            losses.ended(Reached::Acknowledged, None);
             waits.push(losses.backoff.as_secs());
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
-        losses.ended(Reached::Nothing);
+        losses.ended(Reached::Nothing, None);
         assert_eq!(losses.backoff, MAX_BACKOFF, "it has published nothing");
-        losses.ended(Reached::Deleted);
+        losses.ended(Reached::Deleted, None);
         assert_eq!(losses.backoff, BACKOFF);
     }
 }

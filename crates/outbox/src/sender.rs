@@ -177,8 +177,8 @@ impl Sender {
     }
 
     /// Returns the fatal error after which this producer will never send again, if any.
-    pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.producer.client().fatal_error()
+    pub(crate) fn fatal_error(&self) -> Option<String> {
+        self.producer.client().fatal_error().map(|(_, reason)| reason)
     }
 }
 

@@ -50,7 +50,7 @@ impl RelayStatus {
     }
 
     /// Returns why the relay publishes nothing at all, if it has lost its session in the database
-    /// or its producer.
+    /// or its producer, until it works again.
     pub fn loss(&self) -> Option<String> {
         self.loss.borrow().clone()
     }

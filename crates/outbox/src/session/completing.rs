@@ -1,7 +1,5 @@
 use std::time::Instant;
 
-use kafka::rdkafka::error::KafkaError;
-
 use super::admission::Obstacle;
 use super::{Reached, Session, SessionError};
 use crate::pause::PublishPause;
@@ -35,10 +33,9 @@ impl Session<'_> {
         if !self.published.is_empty() {
             sabotage::may_die("relay.published");
         }
-        if let Some((code, reason)) = self.sender.fatal_error() {
-            tracing::warn!(%code, reason, "producer failed fatally, replacing it");
+        if let Some(reason) = self.sender.fatal_error() {
             self.delete().await?;
-            return Err(KafkaError::MessageProduction(code).into());
+            return Err(SessionError::Producer(reason));
         }
         Ok(())
     }

@@ -60,7 +60,8 @@ const FLUSH: Duration = Duration::from_millis(5);
 const WORTHWHILE: usize = 64 * 1024;
 /// How long the records in flight may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
-/// A new session first determines the current pauses before it reports the end of earlier ones.
+/// A new session first determines the current pauses before it reports the end of earlier ones, and
+/// a new producer whether it may write before the loss of the former one is over.
 const SETTLES: Duration = Duration::from_secs(5);
 
 /// Reason of the end of a session.
@@ -68,10 +69,15 @@ const SETTLES: Duration = Duration::from_secs(5);
 pub(crate) enum SessionError {
     #[error("the relay's session in the database failed")]
     Database(#[from] sqlx::Error),
+    #[error("newly taken shards can't be searched")]
+    Search(#[source] sqlx::Error),
     #[error("published rows can't be deleted: {0}")]
     RowsWouldStay(String),
-    #[error("the producer failed")]
-    Producer(#[from] KafkaError),
+    #[error("no producer can be created")]
+    NoProducer(#[from] KafkaError),
+    /// librdkafka's reason, after which the producer sends nothing.
+    #[error("the producer failed: {0}")]
+    Producer(String),
     #[error(transparent)]
     Restarted(#[from] Restarted),
 }
@@ -182,11 +188,13 @@ impl<'a> Session<'a> {
     }
 
     /// Publishes until `shutdown` is cancelled, then completes the records in flight. Calls
-    /// `on_work` once it has deleted published rows, or has nothing to publish.
+    /// `on_work` once it has deleted published rows, or has nothing to publish. After a
+    /// `lost_producer`, having nothing to publish counts only once this producer can't fail alike.
     pub(crate) async fn run(
         &mut self,
         wake: &RelayWaker,
         shutdown: &CancellationToken,
+        lost_producer: bool,
         on_work: impl FnOnce(),
     ) -> Result<(), SessionError> {
         let mut on_work = Some(on_work);
@@ -206,7 +214,7 @@ impl<'a> Session<'a> {
             if self.published_since.is_some_and(|since| since.elapsed() >= FLUSH) {
                 self.delete().await?;
             }
-            if self.works()
+            if self.works(lost_producer)
                 && let Some(on_work) = on_work.take()
             {
                 on_work();
@@ -231,10 +239,28 @@ impl<'a> Session<'a> {
         self.sender.purge();
     }
 
-    fn works(&self) -> bool {
+    fn works(&self, lost_producer: bool) -> bool {
         let has_read = self.shards.owned().is_empty() || !self.has_new;
         let is_idle = self.flights.is_empty() && self.published.is_empty();
-        self.reached == Reached::Deleted || self.shards.are_settled() && has_read && is_idle
+        let has_nothing = self.shards.are_settled() && has_read && is_idle;
+        self.reached == Reached::Deleted
+            || has_nothing && !self.awaits_topics() && !(lost_producer && self.awaits_producer())
+    }
+
+    /// Returns whether rows wait for the cluster's answer about their topic, after which they may
+    /// be sent.
+    fn awaits_topics(&self) -> bool {
+        !self.cluster_is_unavailable
+            && self.topics.iter().any(|(_, topic)| {
+                topic.confirmed.is_none() && topic.pause.is_none() && topic.has_aside()
+            })
+    }
+
+    /// Returns whether the producer may still be refused: it asks for its id in the background, and
+    /// a missing right is fatal only then.
+    fn awaits_producer(&self) -> bool {
+        let is_new = self.started.elapsed() < SETTLES;
+        self.reached == Reached::Nothing && (is_new || self.cluster_is_unavailable)
     }
 
     fn is_busy(&self) -> bool {

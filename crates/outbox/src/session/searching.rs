@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Session, SessionError, unless_locked, within};
+use super::{LOCK_NOT_AVAILABLE, Session, SessionError, unless_locked, within};
+use crate::reasons::LoggedReasons;
 use crate::scan::{self, LaneHead};
 use crate::topic::TopicId;
 
@@ -18,6 +19,11 @@ const GRACE: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_SHARE: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_mins(10);
+/// How long newly taken shards are kept while their searches fail. Other relays may be able to
+/// search them.
+const UNSEARCHED: Duration = Duration::from_secs(5);
+/// SQLSTATE of a cancelled statement, for example by its time limit.
+const QUERY_CANCELED: &str = "57014";
 
 /// Searches for the first row of each lane on a separate connection, so that nothing waits for it.
 pub(crate) struct Searcher {
@@ -29,7 +35,10 @@ pub(crate) struct Searcher {
     found: Option<SearchResult>,
     /// Time of the next search for overlooked rows.
     pub(super) next_sweep: Instant,
-    is_failing: bool,
+    /// The reasons of the failures since a search last succeeded.
+    failures: LoggedReasons,
+    /// When a search of newly taken shards first failed, unless one was merely slow since.
+    failing_since: Option<Instant>,
 }
 
 /// A started search.
@@ -45,15 +54,19 @@ pub(super) struct Search {
     busy: HashSet<TopicId>,
 }
 
-/// Result of a search, with its connection if it can be reused.
-#[derive(Default)]
-struct SearchResult {
-    session: Option<PgConnection>,
-    heads: Option<Vec<LaneHead>>,
-}
+/// Result of a search, with its connection, which is used again.
+type SearchResult = sqlx::Result<(PgConnection, Vec<LaneHead>)>;
 
 impl Searcher {
-    pub(crate) fn new(database: PgConnectOptions) -> Self {
+    /// Opens the connection, and searches no shard: fails if no shard could be searched.
+    pub(crate) async fn open(database: PgConnectOptions) -> sqlx::Result<Self> {
+        let mut session = scan::connect(&database, &[]).await?;
+        scan::heads(&mut session, &[], &[]).await?;
+        Ok(Self { session: Some(session), ..Self::new(database) })
+    }
+
+    /// Creates a searcher that opens its connection with the first search.
+    pub(super) fn new(database: PgConnectOptions) -> Self {
         Self {
             database,
             limit: LIMIT,
@@ -61,13 +74,14 @@ impl Searcher {
             running: None,
             found: None,
             next_sweep: Instant::now(),
-            is_failing: false,
+            failures: LoggedReasons::default(),
+            failing_since: None,
         }
     }
 
     #[cfg(test)]
     pub(super) fn is_failing(&self) -> bool {
-        self.is_failing
+        self.failures.len() > 0
     }
 
     /// Waits for the end of the search, if any.
@@ -75,7 +89,8 @@ impl Searcher {
         match &mut self.running {
             Some(search) if self.found.is_none() => {
                 // The task does not panic.
-                self.found = Some((&mut search.task).await.unwrap_or_default());
+                let found = (&mut search.task).await;
+                self.found = Some(found.unwrap_or(Err(sqlx::Error::WorkerCrashed)));
             }
             _ => std::future::pending().await,
         }
@@ -84,32 +99,51 @@ impl Searcher {
     fn begin(&mut self, shards: Vec<i16>, except: Vec<i64>) -> AbortOnDropHandle<SearchResult> {
         self.found = None;
         let (database, limit, session) = (self.database.clone(), self.limit, self.session.take());
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            match search(database, limit, session, shards, except).await {
-                Ok(found) => found,
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "search of the outbox failed");
-                    SearchResult::default()
-                }
-            }
-        }))
+        AbortOnDropHandle::new(tokio::spawn(search(database, limit, session, shards, except)))
     }
 
-    /// Returns the ended search, if any, and its result unless it failed.
-    fn take_ended(&mut self) -> Option<(Search, Option<Vec<LaneHead>>)> {
+    /// Returns the ended search, if any, and its result.
+    fn take_ended(&mut self) -> Option<(Search, sqlx::Result<Vec<LaneHead>>)> {
         let found = self.found.take()?;
         let search = self.running.take()?;
-        self.session = found.session;
         let rest = search.began.elapsed() * SWEEP_SHARE;
         self.next_sweep = search.began + rest.clamp(SWEEP, LONGEST_REST);
-        let is_failing = found.heads.is_none();
-        if is_failing && !std::mem::replace(&mut self.is_failing, is_failing) {
-            tracing::warn!(shards = ?search.shards, "search of the outbox failed, retrying");
-        }
-        self.is_failing = is_failing;
-        Some((search, found.heads))
+        let heads = found.map(|(session, heads)| {
+            self.session = Some(session);
+            self.failures.clear();
+            self.failing_since = None;
+            heads
+        });
+        Some((search, heads))
     }
+
+    /// Logs a failure, once for each reason until a search succeeds. Fails if searches of newly
+    /// taken shards have failed for a while: the session ends, and other relays can take them. A
+    /// slow search does not fail, because it would be slow elsewhere, too.
+    fn failed(&mut self, search: &Search, error: sqlx::Error) -> Result<(), SessionError> {
+        let is_new = self.failures.insert(&error);
+        let (why, shards) = (&error as &dyn std::error::Error, &search.shards);
+        if is_new {
+            tracing::warn!(error = why, ?shards, "search of the outbox failed, retrying");
+        } else {
+            tracing::debug!(error = why, ?shards, "search of the outbox failed again");
+        }
+        if is_slow(&error) {
+            self.failing_since = None;
+        } else if search.is_of_fresh {
+            let since = *self.failing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= UNSEARCHED {
+                return Err(SessionError::Search(error));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a search ended because of the time that it took, or would have waited.
+fn is_slow(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some(QUERY_CANCELED | LOCK_NOT_AVAILABLE))
 }
 
 async fn search(
@@ -118,7 +152,7 @@ async fn search(
     session: Option<PgConnection>,
     shards: Vec<i16>,
     except: Vec<i64>,
-) -> sqlx::Result<SearchResult> {
+) -> SearchResult {
     // A connection that a firewall has forgotten does not answer. It is found out before the
     // search, which takes long.
     let answering = async {
@@ -132,7 +166,7 @@ async fn search(
     };
     let mut session = pg::within(GRACE, answering).await?;
     let heads = pg::within(limit + GRACE, scan::heads(&mut session, &shards, &except)).await?;
-    Ok(SearchResult { session: Some(session), heads: Some(heads) })
+    Ok((session, heads))
 }
 
 impl Session<'_> {
@@ -160,9 +194,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Applies the result of an ended search. A failed search is repeated later.
+    /// Applies the result of an ended search. A failed search is repeated later. Fails if newly
+    /// taken shards can't be searched.
     pub(super) async fn take_search(&mut self) -> Result<(), SessionError> {
-        let Some((search, Some(heads))) = self.searcher.take_ended() else { return Ok(()) };
+        let Some((search, found)) = self.searcher.take_ended() else { return Ok(()) };
+        let heads = match found {
+            Ok(heads) => heads,
+            Err(error) => return self.searcher.failed(&search, error),
+        };
         if search.is_of_fresh {
             self.take_over(&search, heads);
             return Ok(());

@@ -1,13 +1,16 @@
 //! Tests that nothing waits for a slow search of shards, as while a backup's snapshot keeps dead
-//! rows, and nothing is lost.
+//! rows, and nothing is lost; and that shards that can't be searched at all are left to others.
 
 use std::time::{Duration, Instant};
 
 use sandbox::testing::eventually;
 use sqlx::{Postgres, Transaction};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use super::Session;
 use super::tests::{Stage, shared};
+use super::{Searcher, Session, SessionError};
+use crate::relay::RelayWaker;
 use crate::shards::Shards;
 
 const TOO_SHORT: Duration = Duration::from_millis(1);
@@ -110,4 +113,25 @@ async fn what_is_written_while_a_shard_is_searched_follows_what_waited_in_it() {
     session.new_rows().await;
     session.left_rows().await;
     assert_eq!(session.under_way(), [first, second, in_an_empty_shard, other]);
+}
+
+#[tokio::test]
+async fn a_relay_that_can_not_search_its_shards_says_why_and_leaves_them_to_others() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    session.other_relay_comes_and_goes(&stage).await;
+    session.searcher = Searcher::new(stage.options.clone().host("127.0.0.1").port(1));
+    let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
+    let ended = timeout(LONG, session.run(&wake, &shutdown, false, || {})).await;
+    let error = ended.expect("the session ends").unwrap_err();
+    assert!(matches!(error, SessionError::Search(_)), "{error:?}");
+    let why = telemetry::error_chain(&error);
+    assert!(why.contains("refused"), "{why}");
+
+    drop(session);
+    let mut other = Shards::connect(&stage.options).await.unwrap();
+    let has_all = async || (shared(&mut other).await == 16).then_some(());
+    eventually("the other relay to take all shards", LONG, has_all).await;
+    let unreachable = Searcher::open(stage.options.clone().host("127.0.0.1").port(1)).await;
+    assert!(unreachable.is_err(), "it is found out before any shard is taken");
 }

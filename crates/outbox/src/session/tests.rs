@@ -444,6 +444,22 @@ async fn answers_of_the_cluster_are_taken_while_there_is_work() {
 }
 
 #[tokio::test]
+async fn a_session_does_not_work_before_kafka_has_confirmed_what_it_is_to_write() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let topic = session.topic();
+    session.topics.get_mut(topic).confirmed = None;
+    stage.insert(0, "K").await;
+    session.new_rows().await;
+    assert!(session.topics.get(topic).has_aside() && !session.works(false));
+    session.receive_metadata(1, &[]);
+    assert!(session.works(false));
+    assert!(!session.works(true), "this producer may be refused like the last one");
+    session.started = Instant::now().checked_sub(SETTLES).unwrap();
+    assert!(session.works(true));
+}
+
+#[tokio::test]
 async fn after_an_outage_the_partitions_of_a_topic_are_read_together_again() {
     let stage = Stage::new().await;
     let mut session = stage.session(2).await;

@@ -1,4 +1,6 @@
 use kafka::Settings;
+use kafka::rdkafka::mocking::MockCluster;
+use kafka::rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sandbox::testing::eventually;
 
 use crate::house::*;
@@ -143,6 +145,49 @@ async fn nothing_is_published_from_a_database_that_is_read_only() {
         "alter role current_user reset default_transaction_read_only",
     )
     .await;
+}
+
+#[tokio::test]
+async fn nothing_is_taken_by_a_relay_whose_role_may_not_search_the_outbox() {
+    // The server's reason follows, which the gauge of the depth logs as well.
+    publishes_nothing_after(
+        "revoke select on outbox from current_user",
+        "session in the database failed",
+        "grant select on outbox to current_user",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_relay_without_any_right_to_write_says_so_once_until_it_may() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("parcel.shipped", 6, 1).unwrap();
+    // It refuses two producers in turn.
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[denied; 2]);
+    let house = House::new().await;
+    let house = House { settings: Settings::new(cluster.bootstrap_servers(), ""), ..house };
+    house.write(&[shipped("P-1", 1)]).await;
+    let log = Log::begin();
+    let (shutdown, relay, status) = house.relay_with_status();
+    let why = async || status.loss().filter(|loss| loss.contains("uthorization failed"));
+    eventually("the reason to be reported", PATIENCE, why).await;
+
+    let published = async || {
+        // In this order: the loss ends after the row is deleted.
+        let loss = status.loss();
+        let waiting = house.waiting().await;
+        assert!(waiting == 0 || loss.is_some(), "it is reported until something is published");
+        (waiting == 0).then_some(())
+    };
+    eventually("the event to be published", PATIENCE, published).await;
+    let lines_with = |text: &str| log.lines().iter().filter(|line| line.contains(text)).count();
+    let restored = async || (lines_with("session restored") == 1).then_some(());
+    eventually("the end of the loss to be logged", PATIENCE, restored).await;
+    assert_eq!((lines_with("lost its session"), status.loss()), (1, None));
+    assert_eq!(house.published().len(), 1);
+    shutdown.cancel();
+    relay.await.unwrap();
 }
 
 #[tokio::test]
