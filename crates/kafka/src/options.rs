@@ -6,11 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::BaseProducer;
 
 use crate::Settings;
 use crate::protocol::Protocol;
+use crate::settings::read_properties;
 
 /// The protocol, credentials and certificates of the connections to the brokers, and further
 /// librdkafka properties.
@@ -131,14 +134,14 @@ impl ClientOptions {
     ///
     /// # Errors
     /// Fails if the options contradict each other, a file can't be read, or librdkafka can't create
-    /// a client with them, for example because a property does not exist or TLS is not built in
-    /// (the feature `tls`).
+    /// a consumer or a producer with them, for example because a property does not exist or TLS is
+    /// not built in (the feature `tls`).
     pub fn apply(&self, settings: Settings) -> Result<Settings, OptionsError> {
         let properties = hidden(self.kafka_properties.as_ref()).unwrap_or_default();
-        let form = || {
+        let properties = read_properties(properties).map_err(|_| {
             let why = "it is not of the form property=value,property=value";
             OptionsError::new("KAFKA_PROPERTIES", why)
-        };
+        })?;
         let protocol = match given(self.kafka_security_protocol.as_ref()) {
             Some(protocol) => Some(Protocol::read(protocol).ok_or_else(|| {
                 let why = "it is none of plaintext, ssl, sasl_plaintext and sasl_ssl";
@@ -150,14 +153,13 @@ impl ClientOptions {
         match protocol {
             Some(protocol) => self.secure(protocol, &mut pairs)?,
             // librdkafka checks values set by properties.
-            None if properties.contains("security.protocol") => {
+            None if properties.iter().any(|(name, _)| name == "security.protocol") => {
                 self.tls(&mut pairs)?;
                 self.sasl_pairs(&mut pairs)?;
             }
             None => self.secure(Protocol::Plaintext, &mut pairs)?,
         }
-        let settings =
-            settings.with_pairs(pairs).with_properties(properties).map_err(|_| form())?;
+        let settings = settings.with_pairs(pairs).with_pairs(properties);
         check_partitioner(&settings)?;
         self.check(&settings)?;
         Ok(settings)
@@ -261,27 +263,20 @@ impl ClientOptions {
         all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
     }
 
-    /// Creates and drops a client: librdkafka checks its properties at once, and connects later.
+    /// Creates and drops a client of each kind: librdkafka checks its properties at once, and
+    /// connects later.
     fn check(&self, settings: &Settings) -> Result<(), OptionsError> {
         let secured = given(self.kafka_security_protocol.as_ref()).is_some();
         let variable = if secured { "KAFKA_SECURITY_PROTOCOL" } else { "KAFKA_PROPERTIES" };
         let client = settings.client();
-        match client.create::<BaseConsumer>() {
-            Ok(_) => Ok(()),
-            // Leaves out the value: it may be a password, and librdkafka's reason may quote it.
-            Err(KafkaError::ClientConfig(_, why, property, _)) => {
-                let why = match client.get(&property) {
-                    Some(value) if !value.is_empty() => why.replace(value, ".."),
-                    _ => why,
-                };
-                let variable = match &*property {
-                    "security.protocol" => variable,
-                    _ => "KAFKA_PROPERTIES",
-                };
-                Err(OptionsError::new(variable, format!("{property}: {why}{}", without_tls())))
-            }
-            Err(error) => Err(OptionsError::new(variable, format!("{error}{}", without_tls()))),
-        }
+        check_client(variable, &client, client.create::<BaseConsumer>())?;
+        // The first client had the same protocol, so that it is not the cause from here on. Without
+        // a group, a consumer leaves none when it is dropped.
+        let mut consumer = settings.consumer("check");
+        consumer.remove("group.id");
+        check_client("KAFKA_PROPERTIES", &consumer, consumer.create::<BaseConsumer>())?;
+        let producer = settings.producer();
+        check_client("KAFKA_PROPERTIES", &producer, producer.create::<BaseProducer>())
     }
 }
 
@@ -308,6 +303,30 @@ fn check_partitioner(settings: &Settings) -> Result<(), OptionsError> {
                 "partitioner: events are partitioned by murmur2_random, as the Java clients do";
             Err(OptionsError::new("KAFKA_PROPERTIES", why))
         }
+    }
+}
+
+/// Fails if a client could not be created, by the fault of this variable or of a property.
+fn check_client<T>(
+    variable: &'static str,
+    config: &ClientConfig,
+    client: KafkaResult<T>,
+) -> Result<(), OptionsError> {
+    match client {
+        Ok(_) => Ok(()),
+        // Leaves out the value: it may be a password, and librdkafka's reason may quote it.
+        Err(KafkaError::ClientConfig(_, why, property, _)) => {
+            let why = match config.get(&property) {
+                Some(value) if !value.is_empty() => why.replace(value, ".."),
+                _ => why,
+            };
+            let variable = match &*property {
+                "security.protocol" => variable,
+                _ => "KAFKA_PROPERTIES",
+            };
+            Err(OptionsError::new(variable, format!("{property}: {why}{}", without_tls())))
+        }
+        Err(error) => Err(OptionsError::new(variable, format!("{error}{}", without_tls()))),
     }
 }
 
@@ -390,6 +409,29 @@ mod tests {
         // One property to librdkafka, which quotes its value.
         let joined = plain().properties("security.protocol=ssl;sasl.password=hunter2");
         refused(&joined, "KAFKA_PROPERTIES", "security.protocol");
+    }
+
+    #[test]
+    fn properties_that_only_a_producer_refuses_end_the_start() {
+        let plain = ClientOptions::default;
+        refused(&plain().properties("acks=1"), "KAFKA_PROPERTIES", "acks");
+        let secured = plain().protocol("sasl_plaintext").sasl("PLAIN", "u", "hunter2");
+        refused(&secured.properties("acks=1"), "KAFKA_PROPERTIES", "acks");
+    }
+
+    #[test]
+    fn properties_that_only_a_consumer_refuses_end_the_start() {
+        // Its timeouts are the broker's, and the consumers of this crate set their own.
+        let broker_side = ClientOptions::default().properties("group.protocol=consumer");
+        refused(&broker_side, "KAFKA_PROPERTIES", "session.timeout.ms");
+    }
+
+    #[test]
+    fn a_comment_is_no_protocol() {
+        let commented = ClientOptions::default()
+            .properties("# security.protocol=sasl_plaintext\nlinger.ms=5")
+            .sasl("PLAIN", "u", "hunter2");
+        refused(&commented, "KAFKA_SASL_MECHANISM", "plaintext");
     }
 
     #[test]

@@ -62,8 +62,8 @@ impl Settings {
     }
 
     /// Adds properties with arbitrary values.
-    pub(crate) fn with_pairs(mut self, pairs: Vec<(&'static str, String)>) -> Self {
-        self.properties.extend(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    pub(crate) fn with_pairs<K: Into<String>>(mut self, pairs: Vec<(K, String)>) -> Self {
+        self.properties.extend(pairs.into_iter().map(|(key, value)| (key.into(), value)));
         self
     }
 
@@ -73,15 +73,8 @@ impl Settings {
     ///
     /// # Errors
     /// Fails if an entry has no `=`.
-    pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
-        let lines = properties.lines().filter(|line| !line.trim_start().starts_with('#'));
-        let pairs = lines.flat_map(|line| line.split(',')).map(str::trim);
-        for pair in pairs.filter(|pair| !pair.is_empty()) {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| SettingsError(pair.to_owned()))?;
-            self.properties.push((key.trim().to_owned(), value.trim().to_owned()));
-        }
-        Ok(self)
+    pub fn with_properties(self, properties: &str) -> Result<Self, SettingsError> {
+        Ok(self.with_pairs(read_properties(properties)?))
     }
 
     /// Returns the name of a topic or group on the cluster.
@@ -173,6 +166,17 @@ impl Settings {
         }
         config
     }
+}
+
+/// Returns the pairs of a list of properties, without comments.
+pub(crate) fn read_properties(properties: &str) -> Result<Vec<(String, String)>, SettingsError> {
+    let lines = properties.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let pairs = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let pairs = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').ok_or_else(|| SettingsError(pair.to_owned()))?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    });
+    pairs.collect()
 }
 
 /// Shows only the names of properties, since values may be passwords.

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum wait for the next event of the probe's client.
+const EVENT_WAIT: Duration = Duration::from_millis(10);
 /// Longer than the wait for a connection, so that its failure can be reported.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(1_200);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -206,7 +208,13 @@ pub(crate) async fn probe_kafka(
     let client = std::sync::Arc::new(client);
     while !shutdown.is_cancelled() {
         let asked = std::sync::Arc::clone(&client);
-        let ask = move || asked.fetch_metadata(Some(""), PROBE_TIMEOUT).is_ok();
+        let ask = move || {
+            let up = asked.fetch_metadata(Some(""), PROBE_TIMEOUT).is_ok();
+            // Errors and log lines of an outage would otherwise collect on the client's queue. With
+            // a wait of zero, the first log line would end a poll.
+            while asked.poll(EVENT_WAIT).is_some() {}
+            up
+        };
         // The call blocks; shutdown must not wait for it.
         let asking = shutdown.run_until_cancelled(tokio::task::spawn_blocking(ask));
         let Some(Ok(up)) = asking.await else { return };
