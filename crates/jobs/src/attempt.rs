@@ -19,8 +19,10 @@ use crate::leases::Lease;
 use crate::queue::{Claimed, Disposition, Ended, Queue};
 use crate::removals::Removals;
 
-/// Time limit of a transaction that records a result: a connection can be lost silently.
-const STATEMENT: Duration = Duration::from_secs(10);
+/// Time limit of a transaction that records a result: a connection can be lost silently. Longer
+/// than the pool's time limit of a statement, which begins later, so that a slow hook is reported
+/// as what it is.
+const TRANSACTION: Duration = Duration::from_secs(20);
 /// The wait before such a transaction is retried.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -271,27 +273,33 @@ fn restarted() {
 }
 
 /// Repeats a transaction while the database is unavailable or blocked, for as long as an attempt
-/// may be postponed: a hook whose statement ends its own session must not occupy a slot for ever.
-/// Runs in a separate task, because sqlx leaves a connection inside its transaction if cancelled
-/// while the transaction begins.
+/// may be postponed: a hook that ends its own session or never returns must not occupy a slot for
+/// ever. Runs in a separate task, because an attempt may be cancelled at any time, and sqlx leaves
+/// a connection inside its transaction if cancelled while the transaction begins.
 async fn persist<F>(transaction: impl Fn() -> F) -> Result<Ended, NotRecorded>
 where
     F: Future<Output = sqlx::Result<Ended>> + Send + 'static,
 {
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     loop {
-        let task = tokio::spawn(transaction().instrument(query_span("settle job")));
-        let error = match timeout(STATEMENT, task).await {
-            Ok(Ok(Err(error))) if is_worth_waiting(&error) && began.elapsed() < POSTPONED_FOR => {
-                error
-            }
-            Ok(ended) => return Ok(ended??),
-            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+        let mut task = tokio::spawn(transaction().instrument(query_span("settle job")));
+        let ended = if let Ok(ended) = timeout(TRANSACTION, &mut task).await {
+            ended?
+        } else {
+            // It would keep its connection, and the job locked against the next transaction. If it
+            // was about to begin, the pool ends what it leaves open (`pg::PoolOptions`).
+            task.abort();
+            Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
         };
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "database unavailable, retrying to record the result of a job"
-        );
+        match ended {
+            Err(error) if is_worth_waiting(&error) && began.elapsed() < POSTPONED_FOR => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "database unavailable, retrying to record the result of a job"
+                );
+            }
+            ended => return Ok(ended?),
+        }
         sleep(BACKOFF).await;
     }
 }
@@ -331,5 +339,31 @@ fn log_failure(failure: &Failure, disposition: &Disposition) {
             tracing::debug!(reason = error, retry_in = ?wait, "job deferred");
         }
         Disposition::Failed => tracing::error!(error, "job failed, waiting for an operator"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_result_that_is_never_answered_is_given_up_after_a_quarter_of_an_hour() {
+        let (began, connection) = (tokio::time::Instant::now(), Arc::new(()));
+        let unanswered = || {
+            let held = Arc::clone(&connection);
+            async move {
+                let ended = std::future::pending::<sqlx::Result<Ended>>().await;
+                drop(held);
+                ended
+            }
+        };
+        let given_up = timeout(2 * POSTPONED_FOR, persist(unanswered)).await;
+        let error = given_up.expect("it is not given up").unwrap_err();
+        assert!(matches!(error, NotRecorded::Database(sqlx::Error::Io(_))), "{error:?}");
+        let took = began.elapsed();
+        let expected = POSTPONED_FOR..=POSTPONED_FOR + TRANSACTION;
+        assert!(expected.contains(&took), "{took:?}");
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&connection), 1, "no transaction goes on");
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Leases {
 
 #[derive(Debug)]
 struct HeldLease {
+    /// Shared with the [`Lease`]: a job that is claimed again has another one.
+    claim: Arc<()>,
     kind: &'static str,
     lane: Lane,
     until: Instant,
@@ -31,13 +33,15 @@ struct HeldLease {
 #[derive(Debug)]
 pub(crate) struct Lease {
     id: Uuid,
+    claim: Arc<()>,
     /// Cancelled when another worker may have the job.
     pub(crate) lost: CancellationToken,
     leases: Leases,
 }
 
 impl Leases {
-    /// Adds a job of a claim that was sent at `from`.
+    /// Adds a job of a claim that was sent at `from`. A job can be claimed again before its last
+    /// attempt has ended, which then has lost it.
     pub(crate) fn hold(
         &self,
         id: Uuid,
@@ -45,11 +49,19 @@ impl Leases {
         from: Instant,
         lease: Duration,
     ) -> Lease {
-        let lost = CancellationToken::new();
-        let held =
-            HeldLease { kind, lane, until: from + lease, lost: lost.clone(), has_run: false };
-        self.lock().insert(id, held);
-        Lease { id, lost, leases: self.clone() }
+        let (claim, lost) = (Arc::new(()), CancellationToken::new());
+        let held = HeldLease {
+            claim: Arc::clone(&claim),
+            kind,
+            lane,
+            until: from + lease,
+            lost: lost.clone(),
+            has_run: false,
+        };
+        if let Some(before) = self.lock().insert(id, held) {
+            before.lost.cancel();
+        }
+        Lease { id, claim, lost, leases: self.clone() }
     }
 
     pub(crate) fn ids(&self) -> Vec<Uuid> {
@@ -110,7 +122,7 @@ impl Lease {
     /// Gives up the slot of a job that ran and is only to be removed. A job of a limited lane keeps
     /// it.
     pub(crate) fn give_up_slot(&self) {
-        if let Some(held) = self.leases.lock().get_mut(&self.id) {
+        if let Some(held) = self.own(&mut self.leases.lock()) {
             held.has_run = !held.lane.is_limited();
         }
         self.leases.has_run.notify_one();
@@ -118,12 +130,48 @@ impl Lease {
 
     /// Occupies a slot again, although there may be none: nothing more is claimed until there is.
     pub(crate) fn take_slot(&self) {
-        self.leases.lock().entry(self.id).and_modify(|it| it.has_run = false);
+        if let Some(held) = self.own(&mut self.leases.lock()) {
+            held.has_run = false;
+        }
+    }
+
+    /// Returns what is held for this claim. Returns `None` if the job was claimed again.
+    fn own<'a>(&self, held: &'a mut HashMap<Uuid, HeldLease>) -> Option<&'a mut HeldLease> {
+        held.get_mut(&self.id).filter(|held| Arc::ptr_eq(&held.claim, &self.claim))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.lock().remove(&self.id);
+        let mut held = self.leases.lock();
+        if self.own(&mut held).is_some() {
+            held.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_ends_late_leaves_the_lease_of_the_next_one() {
+        let (leases, id) = (Leases::default(), Uuid::now_v7());
+        let claim = || {
+            let lane = ("work", Lane::default());
+            leases.hold(id, lane, Instant::now(), Duration::from_secs(30))
+        };
+        let late = claim();
+        let next = claim();
+        assert!(late.lost.is_cancelled() && !next.lost.is_cancelled());
+        late.give_up_slot();
+        assert!(leases.lock().values().all(|held| !held.has_run), "the next one's slot");
+        next.give_up_slot();
+        late.take_slot();
+        assert!(leases.lock().values().all(|held| held.has_run), "still the next one's");
+        drop(late);
+        assert_eq!(leases.ids(), [id]);
+        drop(next);
+        assert!(leases.ids().is_empty());
     }
 }
