@@ -2,6 +2,7 @@
 
 mod context;
 mod error_chain;
+mod export;
 mod flow;
 mod init;
 mod log;

@@ -36,7 +36,7 @@ pub fn main<C: Parser + AsRef<Config>>(
         let tracing = match telemetry::init(service, format) {
             Ok(tracing) => tracing,
             Err(error) => {
-                eprintln!("{service}: {error}");
+                eprintln!("{service}: {}", telemetry::error_chain(&error));
                 return ExitCode::FAILURE;
             }
         };
