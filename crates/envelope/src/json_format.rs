@@ -14,6 +14,9 @@ use crate::{Envelope, EnvelopeError, Ignored};
 /// The default media type of the data.
 const JSON: &str = "application/json";
 
+/// Beginning of the media types of whole events.
+const CLOUDEVENTS: &str = "application/cloudevents";
+
 /// Why a document is not an event in the JSON format with JSON data.
 #[derive(Debug, thiserror::Error)]
 pub enum StructuredError {
@@ -30,7 +33,7 @@ pub enum StructuredError {
     #[error("the attribute {0} is neither text, number nor boolean")]
     Attribute(String),
     /// The data is not JSON.
-    #[error("datacontenttype is {0:?}, not application/json")]
+    #[error("datacontenttype is {0:?}, which is not JSON")]
     ContentType(String),
     /// The attributes are not a valid envelope.
     #[error(transparent)]
@@ -85,9 +88,18 @@ impl<'a> RawEvent<'a> {
     }
 }
 
-/// Returns `true` if a media type, with or without parameters, is JSON.
+/// Returns `true` if a media type, with or without parameters, denotes data in JSON: its subtype is
+/// `json` or has the suffix `+json` (section 3.1 of the JSON event format). Those of whole events
+/// and of batches of them, `application/cloudevents*`, do not.
 pub fn is_json(media_type: &str) -> bool {
-    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let prefix = media_type.get(..CLOUDEVENTS.len());
+    if prefix.is_some_and(|it| it.eq_ignore_ascii_case(CLOUDEVENTS)) {
+        return false;
+    }
+    let Some((_, subtype)) = media_type.split_once('/') else { return false };
+    let format = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    format.eq_ignore_ascii_case("json")
 }
 
 #[cfg(test)]
@@ -119,6 +131,30 @@ mod tests {
         let document = event.to_string();
         let event = RawEvent::from_json(document.as_bytes()).expect("an event");
         assert_eq!(&*event.data, b"{}");
+    }
+
+    #[test]
+    fn a_media_type_is_json_by_its_subtype_or_suffix() {
+        for media_type in [
+            "application/json",
+            "Text/JSON ; charset=utf-8",
+            "application/vnd.warehouse.parcel+json",
+            "application/vnd.a+b+JSON;v=1",
+        ] {
+            assert!(is_json(media_type), "{media_type}");
+        }
+        for media_type in [
+            "",
+            "json",
+            "text/xml",
+            "application/json-seq",
+            "application/json+xml",
+            "application/xml;as=a/b+json",
+            "application/cloudevents+json",
+            "Application/CloudEvents-Batch+JSON; charset=utf-8",
+        ] {
+            assert!(!is_json(media_type), "{media_type}");
+        }
     }
 
     #[test]

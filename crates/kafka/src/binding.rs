@@ -24,7 +24,7 @@ pub enum DecodeError {
     #[error("not a CloudEvent in structured mode")]
     Structured(#[from] StructuredError),
     /// The data is not JSON.
-    #[error("the content type is {0:?}, neither application/json nor {STRUCTURED}")]
+    #[error("the content type is {0:?}, neither JSON nor {STRUCTURED}")]
     ContentType(String),
     /// There is no data: a tombstone.
     #[error("the record has no value")]

@@ -11,6 +11,7 @@ use cloudevents::event::ExtensionValue;
 use cloudevents::{AttributesReader, Data, Event as SdkEvent, EventBuilder, EventBuilderV10};
 use envelope::{
     Cause, CorrelationId, Encoded, Event, EventId, NewEvent, RawEvent, ReadError, Schema,
+    StructuredError,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use kafka::{DecodeError, Headers, Record, content_headers, decode};
@@ -216,6 +217,45 @@ fn what_the_sdk_writes_in_structured_mode_we_read() {
         assert_eq!(event.envelope.version, Some(7));
         let read: ParcelShipped = event.envelope.read(&event.data).unwrap();
         assert_eq!(read.owner, "acme");
+    }
+}
+
+#[test]
+fn data_of_a_media_type_with_the_suffix_json_is_json() {
+    let ours = shipped();
+    let data: serde_json::Value = serde_json::from_slice(&ours.data).unwrap();
+    let binary = |media_type: &str| {
+        let good = content_headers(&ours.envelope);
+        let attributes = good.iter().filter(|(name, _)| *name != "content-type");
+        let declared = ("content-type", Some(media_type.as_bytes()));
+        record(attributes.chain([declared]).collect(), Some(&ours.data))
+    };
+    let structured = |media_type: &str| {
+        let mut event = json!({ "datacontenttype": media_type, "data": data });
+        for (name, value) in ours.envelope.attributes() {
+            event[name] = json!(value);
+        }
+        let headers = [("content-type", Some("application/cloudevents+json"))].into_iter();
+        record(headers.collect(), Some(event.to_string().as_bytes()))
+    };
+    for media_type in [
+        "application/vnd.warehouse.parcel+json",
+        "Application/Vnd.Warehouse.Parcel+JSON; version=1",
+        "text/json",
+    ] {
+        for record in [binary(media_type), structured(media_type)] {
+            let event = decode(&record).unwrap();
+            assert_eq!(event.envelope, ours.envelope, "{media_type}");
+            let read: ParcelShipped = event.envelope.read(&event.data).unwrap();
+            assert_eq!(read.owner, "acme", "{media_type}");
+        }
+    }
+    for media_type in ["application/cloudevents-batch+json", "application/json-seq", "text/xml"] {
+        let refused = decode(&binary(media_type)).unwrap_err();
+        assert!(matches!(refused, DecodeError::ContentType(_)), "{media_type}: {refused}");
+        let refused = decode(&structured(media_type)).unwrap_err();
+        let of_data = matches!(refused, DecodeError::Structured(StructuredError::ContentType(_)));
+        assert!(of_data, "{media_type}: {refused}");
     }
 }
 

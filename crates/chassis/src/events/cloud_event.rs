@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use envelope::{Envelope, Ignored, RawEvent};
+use envelope::{Envelope, Ignored, RawEvent, is_json};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::http::{Problem, media_type, read};
@@ -46,7 +46,7 @@ impl<S: Send + Sync> FromRequest<S> for CloudEvent {
         let body = read(body, MAX_BYTES).await?;
         if media_type.eq_ignore_ascii_case(STRUCTURED) {
             structured(&body)
-        } else if media_type.eq_ignore_ascii_case(JSON) {
+        } else if is_json(media_type) {
             binary(&parts.headers, body)
         } else {
             Err(Problem::new(
