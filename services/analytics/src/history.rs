@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chassis::CursorKey;
 use consumer::Received;
-use envelope::TenantId;
+use envelope::{EventId, TenantId};
 use events::{OrderEvent, OrderId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
@@ -35,11 +35,14 @@ pub(crate) async fn note<E: OrderEvent>(
     events: &[Received<E>],
 ) -> sqlx::Result<()> {
     let envelopes = || events.iter().map(|event| &event.envelope);
+    let causations: Vec<_> =
+        envelopes().map(|envelope| envelope.causation_id.as_ref().map(EventId::as_str)).collect();
     sqlx::query(
-        "insert into history (order_id, tenant_id, version, source, event_id, correlation_id, at, event_type)
-         select *, $8 from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-                                  $7::timestamptz[])
-             as told (order_id, tenant_id, version, source, event_id, correlation_id, at)
+        "insert into history
+             (order_id, tenant_id, version, source, event_id, correlation_id, causation_id, at, event_type)
+         select *, $9 from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                                  $7::text[], $8::timestamptz[])
+             as told (order_id, tenant_id, version, source, event_id, correlation_id, causation_id, at)
          order by order_id, source, event_id
          on conflict do nothing",
     )
@@ -49,6 +52,7 @@ pub(crate) async fn note<E: OrderEvent>(
     .bind(envelopes().map(|envelope| envelope.source.as_str()).collect::<Vec<_>>())
     .bind(envelopes().map(|envelope| envelope.id.as_str()).collect::<Vec<_>>())
     .bind(envelopes().map(|envelope| envelope.correlation_id.as_str()).collect::<Vec<_>>())
+    .bind(causations)
     .bind(envelopes().map(|envelope| envelope.time.map(pg::in_utc)).collect::<Vec<_>>())
     .bind(E::TYPE)
     .execute(tx)
@@ -86,6 +90,10 @@ impl CursorKey for EntryKey {
 
 /// Returns the events of an order of this tenant in the order of its versions, after an entry or
 /// from the beginning. Events without a version come last.
+///
+/// An invoice has the version of the change that caused it, but the clock of another machine. So
+/// within a version, events caused by an event follow those caused by a request, and times compare
+/// only within either group.
 pub(crate) async fn of_order(
     pool: &PgPool,
     tenant: &TenantId,
@@ -96,14 +104,16 @@ pub(crate) async fn of_order(
     let (source, event_id) = after.map(|it| (it.source, it.event_id)).unzip();
     sqlx::query_as(
         "with entry as (
-             select *, coalesce(version, 9223372036854775807) as nth, coalesce(at, 'infinity') as happened_at
+             select *, coalesce(version, 9223372036854775807) as nth, coalesce(at, 'infinity') as happened_at,
+                    version is not null and causation_id is not null as is_effect
              from history where order_id = $1 and tenant_id = $2
          )
          select source, event_type, version, event_id, correlation_id, at, received_at from entry
          where $3::text is null
-            or (nth, happened_at, event_id, source) >
-               (select nth, happened_at, event_id, source from entry where source = $3 and event_id = $4)
-         order by nth, happened_at, event_id, source limit $5",
+            or (nth, is_effect, happened_at, event_id, source) >
+               (select nth, is_effect, happened_at, event_id, source from entry
+                where source = $3 and event_id = $4)
+         order by nth, is_effect, happened_at, event_id, source limit $5",
     )
     .bind(order.0)
     .bind(tenant.as_str())

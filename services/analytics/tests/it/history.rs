@@ -1,7 +1,7 @@
 use envelope::Encoded;
 use events::{CreditNoteId, InvoiceCredited, InvoiceId, InvoiceIssued};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::house::{House, Story, encoded, get, order, story};
 
@@ -35,6 +35,44 @@ async fn the_history_of_an_order_is_each_event_once_in_the_order_in_which_it_hap
     running.shutdown().await;
 }
 
+/// Billing's events have the version of the change that caused them, and the clock of another
+/// machine.
+#[tokio::test]
+async fn an_effect_follows_its_cause_whatever_the_clocks_say() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let Story { completed, cancelled, .. } = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
+    let caused = |mut effect: Encoded, cause: &Encoded| {
+        effect.envelope.source = "/billing".into();
+        effect.envelope.causation_id = Some(cause.envelope.id.clone());
+        effect.envelope.time = cause.envelope.time.map(|at| at - Duration::milliseconds(5));
+        effect
+    };
+    let invoiced = caused(invoice(&completed), &completed);
+    let credited = caused(credit_note(&cancelled), &cancelled);
+    let events = [&completed, &invoiced, &cancelled, &credited];
+    for event in events {
+        house.send(event).await;
+    }
+    house.wait_until_consumed("analytics.history", events.len()).await;
+
+    let expected = events.map(|event| Value::from(event.envelope.id.as_str()));
+    let path = format!("/orders/{}/history", completed.subject());
+    for limit in [1, 2, 3, 100] {
+        let (mut ids, mut query) = (Vec::new(), format!("limit={limit}"));
+        loop {
+            let (status, body) = get(&running, &format!("{path}?{query}"), "demo-acme").await;
+            assert_eq!(status, 200, "{body}");
+            let entries = body["history"].as_array().unwrap();
+            ids.extend(entries.iter().map(|entry| entry["event_id"].clone()));
+            let Some(cursor) = body["next_cursor"].as_str() else { break };
+            query = format!("limit={limit}&cursor={cursor}");
+        }
+        assert_eq!(ids, expected, "{limit}");
+    }
+    running.shutdown().await;
+}
+
 #[tokio::test]
 async fn the_history_of_an_order_is_its_tenants_alone() {
     let house = House::empty().await;
@@ -63,10 +101,12 @@ async fn a_history_is_paged_also_where_events_have_no_version_or_time() {
     let house = House::empty().await;
     let running = house.start().await;
     let order = order("acme", "EUR").order_id;
-    // Versions, times and ids repeat. Only source and id together identify a row.
+    // Versions, times, causes and ids repeat. Only source and id together identify a row.
     sqlx::query(
-        "insert into history (order_id, tenant_id, version, event_type, source, event_id, correlation_id, at)
+        "insert into history
+             (order_id, tenant_id, version, event_type, source, event_id, correlation_id, causation_id, at)
          select $1, 'acme', nullif(n / 4, 5), 't', '/s' || n % 2, (n / 2)::text, 'c',
+                case when n % 4 > 1 then 'e' end,
                 case when n % 3 > 0 then timestamptz '2026-11-20' + n % 5 * interval '1 s' end
          from generate_series(0, 22) as n",
     )
