@@ -38,7 +38,7 @@ async fn add(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::Res
              on conflict do nothing returning order_id
          )
          insert into {{name}} as known (tenant_id, currency, orders, amount)
-         select tenant_id, currency, count(*), sum(amount)::bigint from batch join fresh using (order_id)
+         select tenant_id, currency, count(*), sum(amount) from batch join fresh using (order_id)
          group by tenant_id, currency order by tenant_id, currency
          on conflict (tenant_id, currency) do update
              set orders = known.orders + excluded.orders, amount = known.amount + excluded.amount",
