@@ -72,9 +72,9 @@ function age(at) {
 
 setInterval(() => {
     if (paused) return;
-    for (const time of document.querySelectorAll("time[datetime]")) {
+    for (const time of document.querySelectorAll("time[data-age]")) {
         const at = Date.parse(time.dateTime);
-        if (Number.isNaN(at) || !time.textContent.endsWith("ago")) continue;
+        if (Number.isNaN(at)) continue;
         const text = age(at);
         if (time.textContent !== text) time.textContent = text;
     }
@@ -91,9 +91,11 @@ if (before !== null) {
     scrollTo(0, Number(before));
 }
 
-// A checkbox in a table's head selects all rows of its form. The selected rows are counted.
+// A checkbox in a table's head selects all rows of its form that can be selected. The selected rows
+// are counted.
+const boxesOf = (form) => [...form.querySelectorAll("tbody input[type=checkbox]:not(:disabled)")];
 function count(form) {
-    const boxes = [...form.querySelectorAll("tbody input[type=checkbox]")];
+    const boxes = boxesOf(form);
     const selected = boxes.filter((box) => box.checked).length;
     for (const shown of form.querySelectorAll("[data-selected]")) shown.textContent = String(selected);
     for (const button of form.querySelectorAll("[data-needs-selection]")) button.disabled = selected === 0;
@@ -106,7 +108,7 @@ function count(form) {
 document.addEventListener("change", ({ target }) => {
     if (target.type !== "checkbox" || !target.form) return;
     if (target.closest("thead")) {
-        for (const box of target.form.querySelectorAll("tbody input[type=checkbox]")) box.checked = target.checked;
+        for (const box of boxesOf(target.form)) box.checked = target.checked;
     }
     count(target.form);
 });

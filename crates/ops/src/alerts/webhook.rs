@@ -49,10 +49,12 @@ enum PostError {
 }
 
 impl PostError {
-    /// Returns `true` if a retry can't succeed. The following alerts must not wait for this one.
+    /// Returns `true` if a retry can't succeed, as after a redirect, which is not followed. The
+    /// following alerts must not wait for this one.
     fn is_final(&self) -> bool {
+        let Self::Answered(status) = self else { return false };
         let for_now = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-        matches!(self, Self::Answered(status) if status.is_client_error() && !for_now.contains(status))
+        !status.is_server_error() && !for_now.contains(status)
     }
 }
 
@@ -256,8 +258,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_taken_is_sent_again_under_its_id_and_a_redirect_is_not_followed() {
-        let (url, serving) = answering(&["503 Busy", "302 Found", "204 No Content"]).await;
+    async fn what_is_not_taken_is_sent_again_under_its_id() {
+        let (url, serving) =
+            answering(&["503 Busy", "429 Too Many Requests", "204 No Content"]).await;
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let target = Target::read(&url, secret).unwrap().unwrap();
         Sender::new(target, CancellationToken::new()).deliver("{}").await;
@@ -268,17 +271,31 @@ mod tests {
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
 
-    #[tokio::test]
-    async fn an_alert_that_is_refused_holds_up_no_other_one() {
-        let (url, serving) = answering(&["400 Bad Request", "204 No Content"]).await;
+    /// Sends two alerts, of which the first is answered with the first status.
+    async fn deliver_two(statuses: &'static [&'static str]) {
+        let (url, serving) = answering(statuses).await;
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let sender =
             Sender::new(Target::read(&url, secret).unwrap().unwrap(), CancellationToken::new());
-        for body in ["\"refused\"", "\"next\""] {
-            sender.deliver(body).await;
-        }
+        let sending = async {
+            for body in ["\"refused\"", "\"next\""] {
+                sender.deliver(body).await;
+            }
+        };
+        tokio::time::timeout(LAST_BACKOFF, sending).await.unwrap();
         let requests = serving.await.unwrap();
+        assert!(requests.iter().all(|it| it.starts_with("POST /in ")), "{requests:?}");
         assert!(requests[0].contains("refused") && requests[1].contains("next"), "{requests:?}");
+    }
+
+    #[tokio::test]
+    async fn an_alert_that_is_refused_holds_up_no_other_one() {
+        deliver_two(&["400 Bad Request", "204 No Content"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_redirect_ends_the_attempts() {
+        deliver_two(&["302 Found", "204 No Content"]).await;
     }
 
     #[tokio::test]

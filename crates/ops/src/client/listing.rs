@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use futures::future::join_all;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -136,6 +137,11 @@ impl<T: Listed> Listing<T> {
         }
         Ok(true)
     }
+
+    /// Returns `true` if there are no more items.
+    fn is_at_end(&self) -> bool {
+        self.read.is_empty() && matches!(self.next, Next::End)
+    }
 }
 
 /// The order of several lists.
@@ -173,31 +179,38 @@ impl<T: Listed> Merged<T> {
     /// An unavailable service is recorded, and the others are read; with several services, one
     /// without such a list is skipped. Every other error is returned.
     pub(crate) async fn next(&mut self) -> Result<Option<Answer<T>>, Error> {
-        let mut at = 0;
-        while at < self.listings.len() {
-            match self.listings[at].fill().await {
-                Ok(true) if self.order == Order::AsListed => break,
-                Ok(true) => at += 1,
-                Ok(false) => _ = self.listings.remove(at),
-                // A service without subscriptions need not serve this list.
-                Err(error) if error.is_not_found() && self.several => {
-                    self.listings.remove(at);
-                }
-                Err(error) if error.is_unavailable() => {
-                    let service = self.listings.remove(at).client.service;
-                    self.listings.retain(|listing| listing.client.service != service);
-                    self.unavailable.push((service, error));
-                    // The index has to be found again, because earlier lists may have been removed.
-                    at = 0;
-                }
-                Err(error) => return Err(error),
-            }
+        if self.listings.iter().any(|it| it.read.is_empty()) {
+            self.fill().await?;
         }
         let newest = self.listings.iter_mut().reduce(|newest, listing| {
             let at = |listing: &Listing<T>| listing.read.front().and_then(|it| parse(it.at()));
             if self.order == Order::Newest && at(listing) > at(newest) { listing } else { newest }
         });
         Ok(newest.and_then(|listing| listing.read.pop_front()))
+    }
+
+    /// Reads a page of each list of which no item is left, concurrently, so that services that hang
+    /// delay the list by one time limit in all. Removes the lists that have ended.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let filled = join_all(self.listings.iter_mut().map(Listing::fill)).await;
+        for (listing, filled) in std::mem::take(&mut self.listings).into_iter().zip(filled) {
+            match filled {
+                Ok(true) => self.listings.push(listing),
+                Ok(false) => {}
+                // A service without subscriptions need not serve this list.
+                Err(error) if error.is_not_found() && self.several => {}
+                Err(error) if error.is_unavailable() => {
+                    let service = listing.client.service;
+                    if self.unavailable.iter().all(|(known, _)| *known != service) {
+                        self.unavailable.push((service, error));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let unavailable = &self.unavailable;
+        self.listings.retain(|it| unavailable.iter().all(|(name, _)| *name != it.client.service));
+        Ok(())
     }
 
     /// Counts the items that are left, up to `most`.
@@ -223,7 +236,11 @@ impl<T: Listed> Merged<T> {
 
     /// Returns `true` if there are no more items.
     pub(crate) fn is_at_end(&self) -> bool {
-        let is_at_end = |it: &Listing<T>| it.read.is_empty() && matches!(it.next, Next::End);
-        self.listings.iter().all(is_at_end)
+        self.listings.iter().all(Listing::is_at_end)
+    }
+
+    /// Returns the services that have more items.
+    pub(crate) fn services_left(&self) -> impl Iterator<Item = &str> {
+        self.listings.iter().filter(|it| !it.is_at_end()).map(|it| &*it.client.service)
     }
 }

@@ -37,10 +37,10 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// Time limit of a read.
+/// Time limit of a read, unless a client has another one.
 const READ: Duration = Duration::from_secs(10);
 /// Time limit of a change, for example of 100,000 letters selected by a filter.
-const CHANGE: Duration = Duration::from_mins(5);
+pub(crate) const CHANGE: Duration = Duration::from_mins(5);
 /// Maximum length of an unexpected response that an error quotes.
 const SHOWN: usize = 300;
 
@@ -57,6 +57,8 @@ pub(crate) struct Client {
     /// The URL of its admin port.
     pub(crate) url: Url,
     token: Token,
+    /// Time limit of a read.
+    within: Duration,
 }
 
 /// An operator's token, which is never printed.
@@ -76,12 +78,17 @@ struct Problem {
 
 impl Client {
     pub(crate) fn new(service: impl Into<String>, url: Url, token: Token) -> Self {
-        Self { service: service.into(), url, token }
+        Self { service: service.into(), url, token, within: READ }
     }
 
     /// Returns a client of the same service with another token.
     pub(crate) fn acting_with(&self, token: Token) -> Self {
         Self { token, ..self.clone() }
+    }
+
+    /// Returns a client of the same service with another time limit of a read.
+    pub(crate) fn within(self, within: Duration) -> Self {
+        Self { within, ..self }
     }
 
     /// Reads a resource.
@@ -94,7 +101,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.send(Method::GET, path, HTTP.get(url).timeout(READ)).await
+        self.send(Method::GET, path, HTTP.get(url).timeout(self.within)).await
     }
 
     /// Reads a resource, and adds the name of the service to it.

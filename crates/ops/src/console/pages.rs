@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::moment::parse;
 
 /// Time limit of a service, so that one that hangs does not delay the others.
-const ANSWER: Duration = Duration::from_secs(4);
+pub(crate) const ANSWER: Duration = Duration::from_secs(4);
 
 /// An item of a list that has an identity.
 pub(crate) trait Paged: Listed {

@@ -18,6 +18,8 @@ use crate::services::first_answer;
 const FEW: usize = 5;
 /// Maximum number of reasons to list.
 const REASONS: usize = 10;
+/// Maximum number of jobs to count, a page of the services at a time.
+const COUNTED: u64 = 10_000;
 
 /// The selected jobs of one service.
 pub(crate) struct Part {
@@ -31,6 +33,10 @@ pub(crate) struct Chosen {
     pub(crate) parts: Vec<Part>,
     /// Services that did not answer.
     pub(crate) unavailable: Vec<(String, Error)>,
+    /// When the newest of the jobs was enqueued, or failed. `None` without jobs, or with ids.
+    pub(crate) until: Option<String>,
+    /// Whether there are more jobs than were counted.
+    is_cut: bool,
     tally: Tally,
 }
 
@@ -40,17 +46,43 @@ impl Chosen {
     ///
     /// Lists them twice. What is enqueued or fails meanwhile, or while the operator reads, is not
     /// part of what is agreed to. A listing is not in the order in which jobs fail, so only after
-    /// a whole one is it known until when they did; the second one shows exactly those.
+    /// a whole one is it known until when they did; the second one shows exactly those. If there
+    /// are too many to list, the jobs until now are selected.
     pub(crate) async fn by_filter(
         clients: Vec<Client>,
         filter: &JobFilter,
         states: &[JobState],
     ) -> Result<Self, Error> {
-        let first = Self::listed(clients.clone(), filter, states).await?;
-        match first.until() {
-            None => Ok(first),
-            until => Self::listed(clients, &JobFilter { until, ..filter.clone() }, states).await,
+        let began = OffsetDateTime::now_utc();
+        let first = Self::listed(clients, filter, states).await?;
+        let newest = first.tally.newest;
+        let until = match &filter.until {
+            Some(until) if first.is_cut => Some(until.clone()),
+            None if first.is_cut => text(newest.max(Some(began))),
+            _ => text(newest),
+        };
+        if until.is_none() {
+            return Ok(first);
         }
+        let filter = JobFilter { until, ..filter.clone() };
+        let chosen = if first.is_cut { first } else { first.listed_again(&filter, states).await? };
+        Ok(chosen.selecting(filter))
+    }
+
+    /// Lists the jobs of the services that have some once more, with another filter.
+    async fn listed_again(self, filter: &JobFilter, states: &[JobState]) -> Result<Self, Error> {
+        let clients = self.parts.into_iter().map(|it| it.client).collect();
+        let again = Self::listed(clients, filter, states).await?;
+        let unavailable = self.unavailable.into_iter().chain(again.unavailable).collect();
+        Ok(Self { unavailable, ..again })
+    }
+
+    /// Selects the jobs by this filter, which has a time.
+    fn selecting(mut self, filter: JobFilter) -> Self {
+        for part in &mut self.parts {
+            part.selection = JobSelection::Filter(filter.clone());
+        }
+        Self { until: filter.until, ..self }
     }
 
     async fn listed(
@@ -59,24 +91,29 @@ impl Chosen {
         states: &[JobState],
     ) -> Result<Self, Error> {
         let states = filter.state.map_or(states.to_vec(), |state| vec![state]);
-        let mut chosen = Self::default();
-        let mut found = Vec::new();
-        for client in clients {
-            let listings = states
-                .iter()
-                .map(|state| client.jobs(&JobFilter { state: Some(*state), ..filter.clone() }));
-            let mut jobs = Merged::new(listings.collect(), usize::MAX, Order::Newest);
-            let before = chosen.tally.jobs;
-            while let Some(job) = jobs.next().await? {
-                chosen.tally.add(&job);
-            }
-            chosen.unavailable.append(&mut jobs.unavailable);
-            if chosen.tally.jobs > before {
-                found.push(client);
-            }
+        let mut listings = Vec::new();
+        for client in &clients {
+            let of = |state| JobFilter { state: Some(state), ..filter.clone() };
+            listings.extend(states.iter().map(|state| client.jobs(&of(*state))));
         }
+        let mut jobs = Merged::new(listings, usize::MAX, Order::Newest);
+        let (mut chosen, mut services) = (Self::default(), HashSet::new());
+        while let Some(job) = jobs.next().await? {
+            services.insert(job.service.clone());
+            if chosen.tally.jobs == COUNTED {
+                chosen.is_cut = true;
+                services.extend(jobs.services_left().map(ToOwned::to_owned));
+                break;
+            }
+            chosen.tally.add(&job);
+        }
+        chosen.unavailable = jobs.unavailable;
+        for (service, _) in &chosen.unavailable {
+            services.remove(service);
+        }
+        let found = clients.into_iter().filter(|it| services.contains(&it.service));
         let part = |client| Part { client, selection: JobSelection::Filter(filter.clone()) };
-        chosen.parts = found.into_iter().map(part).collect();
+        chosen.parts = found.map(part).collect();
         Ok(chosen)
     }
 
@@ -103,15 +140,12 @@ impl Chosen {
         self.parts.is_empty()
     }
 
-    /// Returns when the newest of the jobs was enqueued, or failed. Returns `None` without jobs.
-    pub(crate) fn until(&self) -> Option<String> {
-        self.tally.newest?.format(&Rfc3339).ok()
-    }
-
     /// Returns a title such as "12 jobs of notification, billing".
     pub(crate) fn title(&self) -> String {
         let services: Vec<_> = self.parts.iter().map(|it| plain(&it.client.service)).collect();
-        format!("{} of {}", count(self.tally.jobs, "job", "jobs"), services.join(", "))
+        let least = if self.is_cut { "at least " } else { "" };
+        let jobs = count(self.tally.jobs, "job", "jobs");
+        format!("{least}{jobs} of {}", services.join(", "))
     }
 
     /// Returns the number of jobs for each reason, or a few jobs one by one.
@@ -122,11 +156,6 @@ impl Chosen {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Returns the jobs of each service.
-    pub(crate) fn into_parts(self) -> impl Iterator<Item = (Client, JobSelection)> {
-        self.parts.into_iter().map(|it| (it.client, it.selection))
-    }
-
     /// Writes the number of jobs for each reason, or a few jobs one by one.
     pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if self.is_empty() {
@@ -135,6 +164,10 @@ impl Chosen {
         writeln!(out, "{}:\n", self.title())?;
         self.tally.write(out)
     }
+}
+
+fn text(at: Option<OffsetDateTime>) -> Option<String> {
+    at?.format(&Rfc3339).ok()
 }
 
 /// Jobs counted by service, kind and the first line of their last error.

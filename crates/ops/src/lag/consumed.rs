@@ -13,6 +13,17 @@ use super::group_lag::GroupLag;
 use super::partition_lag::{Ends, PartitionLag, TopicPartition};
 use super::subscribed::Wanted;
 
+/// The order in which groups are read, because the time may not suffice for all of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Rank {
+    /// The group of a service.
+    Service,
+    /// Another group whose name has the prefix.
+    Prefix,
+    /// A group of another system.
+    Other,
+}
+
 /// A group, before its partitions are evaluated.
 pub(super) struct Consumed {
     /// Its name on the cluster.
@@ -59,6 +70,15 @@ impl Consumed {
             topics,
             name,
             settings: settings.clone(),
+        }
+    }
+
+    /// Returns its place in the order in which groups are read.
+    pub(super) fn rank(&self) -> Rank {
+        match &self.service {
+            Some(_) => Rank::Service,
+            None if self.name.starts_with(&self.settings.prefixed("")) => Rank::Prefix,
+            None => Rank::Other,
         }
     }
 

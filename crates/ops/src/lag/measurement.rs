@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::cluster::{self, Listed, Topics};
 use super::committed::Clients;
 use super::consumed::Consumed;
-use super::first_records::{First, PartitionOffset, first_records};
+use super::first_records::{First, PartitionOffset, first_records, ranked};
 use super::group_lag::{GroupLag, Lag};
 use super::partition_lag::{Ends, TopicPartition};
 use super::progress::Progress;
@@ -145,11 +145,11 @@ impl Measuring {
     /// Reads the first record that each group has not consumed, unless it is known. If it can't be
     /// read, it stays unknown.
     fn read_firsts(&mut self, groups: &[Consumed], ends: &HashMap<TopicPartition, Ends>) {
-        let places: BTreeSet<_> = groups.iter().flat_map(|it| it.places(ends)).collect();
+        let mut places = ranked(groups, ends);
         // At an end there may be a record by now.
-        self.firsts.retain(|place, first| places.contains(place) && *first != First::Nothing);
-        let new = places.into_iter().filter(|it| !self.firsts.contains_key(it)).collect();
-        let found = first_records(&self.settings, &new, Instant::now() + RECORDS);
+        self.firsts.retain(|place, first| places.contains_key(place) && *first != First::Nothing);
+        places.retain(|place, _| !self.firsts.contains_key(place));
+        let found = first_records(&self.settings, &places, Instant::now() + RECORDS);
         self.firsts.extend(found);
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
-use hyper::body::Incoming;
+use axum::{BoxError, Router};
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,10 +23,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::CHANGE;
+
 /// Time limit for the headers of the first request of a connection.
 const FIRST_HEADERS: Duration = Duration::from_secs(10);
-/// Time limit of a request, including its body, until its response begins.
-const REQUEST: Duration = Duration::from_mins(2);
+/// Time limit for the body of a request.
+const BODY: Duration = Duration::from_mins(2);
+/// Time limit of a request until its response begins: that of a change, and of the reads before it.
+const ANSWER: Duration = CHANGE.saturating_add(Duration::from_mins(1));
 /// How long a connection may be idle before the headers of its next request are complete: longer
 /// than common load balancers keep theirs.
 const IDLE: Duration = Duration::from_secs(75);
@@ -106,16 +111,89 @@ fn connection(
     }
 }
 
-/// Answers a request, or responds with 408 if it takes too long, because its body may arrive
-/// slowly.
-async fn answer(
+/// Answers a request. Responds with 408 if its body arrives too slowly, and with 504 if the handler
+/// takes too long.
+async fn answer<B>(
     service: TowerToHyperService<Router>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    match tokio::time::timeout(REQUEST, service.call(request)).await {
-        Ok(answered) => answered,
-        Err(_) => {
-            Ok((StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response())
+    request: Request<B>,
+) -> Result<Response, Infallible>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let is_change = !request.method().is_safe();
+    let is_read = CancellationToken::new();
+    // Handlers take the whole body before they begin, and drop it; this is dropped with it.
+    let reading = is_read.clone().drop_guard();
+    let request = request.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &reading;
+            frame
+        }))
+    });
+    let body_is_late = async {
+        if tokio::time::timeout(BODY, is_read.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
         }
+    };
+    let close = [(header::CONNECTION, "close")];
+    tokio::select! {
+        answered = tokio::time::timeout(ANSWER, service.call(request)) => match answered {
+            Ok(answered) => answered,
+            Err(_) => Ok((StatusCode::GATEWAY_TIMEOUT, close, late(is_change)).into_response()),
+        },
+        () = body_is_late => Ok((StatusCode::REQUEST_TIMEOUT, close).into_response()),
+    }
+}
+
+/// Returns the text of the response to a request that took too long. A service finishes a change
+/// even if nobody waits for its response.
+fn late(is_change: bool) -> &'static str {
+    if is_change {
+        "The services have not answered in time. It is unknown whether the change was made: look \
+         at the history before you try again.\n"
+    } else {
+        "The services have not answered in time.\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Method;
+    use axum::routing::any;
+
+    use super::*;
+
+    /// Returns the response to a request whose handler takes this time after the body.
+    async fn answered(method: Method, body: Body, takes: Duration) -> (StatusCode, String) {
+        let handler = move |_: String| async move { tokio::time::sleep(takes).await };
+        let service = TowerToHyperService::new(Router::new().route("/", any(handler)));
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        let response = answer(service, request).await.unwrap();
+        let status = response.status();
+        let text = axum::body::to_bytes(response.into_body(), 1024).await.unwrap();
+        (status, String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_has_the_time_of_the_client_and_one_without_an_answer_is_called_unknown() {
+        let body = || Body::from("why=because");
+        assert_eq!(answered(Method::POST, body(), CHANGE).await.0, StatusCode::OK);
+        let (status, text) = answered(Method::POST, body(), CHANGE * 2).await;
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+        assert!(text.contains("It is unknown whether the change was made"), "{text}");
+        let (status, text) = answered(Method::GET, Body::empty(), CHANGE * 2).await;
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+        assert!(!text.contains("change"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_ends_the_request() {
+        let start = tokio::time::Instant::now();
+        let body = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+        let (status, _) = answered(Method::POST, body, Duration::ZERO).await;
+        assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+        assert!(start.elapsed() < CHANGE, "{:?}", start.elapsed());
     }
 }

@@ -20,7 +20,7 @@ const MOST_REASONS: usize = 2_000;
 /// Maximum number of failed jobs to count, of a service and then of each kind: its largest page.
 pub(crate) const MOST_JOBS: usize = 1_000;
 
-/// Number of the newest jobs and replays to check for changes.
+/// Number of the newest replays to check for changes.
 const NEWEST: usize = 50;
 /// Number of the last acts to keep, which usually cover an hour.
 const MOST_ACTS: usize = 50;
@@ -63,7 +63,6 @@ pub(crate) struct Digests {
     pub(crate) overview: u64,
     pub(crate) failures: u64,
     pub(crate) subscriptions: u64,
-    pub(crate) jobs: u64,
     pub(crate) acts: u64,
 }
 
@@ -97,14 +96,13 @@ pub(crate) struct Letters {
 impl ServiceState {
     /// Sends all requests to a service concurrently, each with a time limit.
     pub(crate) async fn ask(client: &Client) -> Self {
-        let (ready, subscriptions, letters, jobs, metrics, replays, newest_jobs, acts) = tokio::join!(
+        let (ready, subscriptions, letters, jobs, metrics, replays, acts) = tokio::join!(
             asked(async { client.readiness().await.map(Some) }),
             asked(client.subscriptions()),
             asked(letters(client)),
             asked(failed_jobs(client, None)),
             asked(client.metrics()),
             asked(async { Ok(client.replays(None).of_page(NEWEST).page().await?.0) }),
-            asked(async { Ok(client.jobs(&JobFilter::default()).of_page(NEWEST).page().await?.0) }),
             asked(async { Ok(client.acts(None).of_page(MOST_ACTS).page().await?.0) }),
         );
         let subscriptions = subscriptions.ok();
@@ -123,7 +121,6 @@ impl ServiceState {
             overview: digest(&(&down, &readiness, outbox(metrics.as_ref().ok()))),
             failures: digest(&(&letters, replays)),
             subscriptions: digest(&subscriptions),
-            jobs: digest(&(&jobs, newest_jobs)),
             acts: digest(&acts),
         };
         let mut letters = letters.ok();

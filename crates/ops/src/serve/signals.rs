@@ -33,21 +33,21 @@ pub(super) async fn send(mut watched: Watched, live: Live) {
     }
 }
 
-/// Returns the changed topics. Steps of flows are not polled, so their topic counts as changed.
+/// Returns the changed topics. Steps of flows and single jobs are not polled, so their topics count
+/// as changed.
 fn changed(before: &Vec<(String, Digests)>, now: &Vec<(String, Digests)>) -> Vec<Topic> {
     type Part = fn(&Digests) -> u64;
-    let parts: [(Topic, Part); 5] = [
+    let parts: [(Topic, Part); 4] = [
         (Topic::Overview, |it| it.overview),
         (Topic::Failures, |it| it.failures),
         (Topic::Lag, |it| it.subscriptions),
-        (Topic::Jobs, |it| it.jobs),
         (Topic::History, |it| it.acts),
     ];
     let of = |all: &Vec<(String, Digests)>, part: Part| -> Vec<(String, u64)> {
         all.iter().map(|(service, digests)| (service.clone(), part(digests))).collect()
     };
     let changed = parts.into_iter().filter(|(_, part)| of(before, *part) != of(now, *part));
-    changed.map(|(topic, _)| topic).chain([Topic::Flow]).collect()
+    changed.map(|(topic, _)| topic).chain([Topic::Jobs, Topic::Flow]).collect()
 }
 
 #[cfg(test)]
@@ -55,11 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_has_changed_is_signalled() {
-        let of =
-            |jobs, acts| vec![("billing".to_owned(), Digests { jobs, acts, ..Digests::default() })];
-        assert_eq!(changed(&of(1, 1), &of(1, 1)), [Topic::Flow]);
-        assert_eq!(changed(&of(1, 1), &of(2, 1)), [Topic::Jobs, Topic::Flow]);
+    fn only_what_has_changed_is_signalled_and_what_is_not_polled() {
+        let of = |failures, acts| {
+            let digests = Digests { failures, acts, ..Digests::default() };
+            vec![("billing".to_owned(), digests)]
+        };
+        let unpolled = [Topic::Jobs, Topic::Flow];
+        assert_eq!(changed(&of(1, 1), &of(1, 1)), unpolled);
+        assert_eq!(changed(&of(1, 1), &of(2, 1)), [&[Topic::Failures][..], &unpolled].concat());
         assert_eq!(
             changed(&vec![], &of(0, 0)).len(),
             6,

@@ -31,6 +31,21 @@ async fn selected_jobs_are_retried_and_the_filter_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_is_not_selected_with_all_others() {
+    let house = House::start().await;
+    house.service.known().jobs =
+        vec![job_of(1, "send-email", "running"), job_of(2, "send-email", "failed")];
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs")).await;
+    browser.click("#all-jobs").await;
+    browser.shows("1 selected").await;
+    let all = "const all = document.getElementById('all-jobs');
+        return all.checked && !all.indeterminate";
+    assert_eq!(browser.run(all).await, true);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_jobs_of_a_filter_are_shown_by_reason_before_they_are_discarded() {
     let house = House::start().await;
     house.service.known().jobs = (0..70).map(|it| job_of(it, "send-email", "failed")).collect();

@@ -25,6 +25,36 @@ async fn a_failure_appears_by_itself_and_what_is_selected_and_typed_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn jobs_beyond_the_newest_change_without_a_reload() {
+    let house = House::start().await;
+    house.service.known().jobs = (0..70).map(|it| job_of(it, "send-email", "waiting")).collect();
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs?subject=order-69")).await;
+    browser.shows("waiting").await;
+    house.service.known().jobs[69]["attempts"] = 4_321.into();
+    browser.shows("4321").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_age_grows_from_just_now() {
+    let house = House::start().await;
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/history")).await;
+    let added = "const time = document.createElement('time');
+        time.dataset.age = '';
+        time.dateTime = new Date().toISOString();
+        time.id = 'age';
+        time.textContent = 'just now';
+        document.getElementById('main').append(time);
+        return true";
+    browser.run(added).await;
+    let grown = "return document.getElementById('age').textContent.endsWith(' s ago')";
+    browser.until("an age in seconds", grown).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_stops_the_page_and_its_end_shows_what_was_missed() {
     let house = House::start().await;
     let browser = Browser::start().await;

@@ -22,8 +22,7 @@ pub(crate) struct Known {
     pub(crate) readiness: Option<Value>,
     /// Status of the response to every token, other than 200.
     pub(crate) refusal: Option<u16>,
-    /// Number of requests of pages for lists of jobs. The poller's requests have a limit of 50, or
-    /// are for failed jobs.
+    /// Number of requests of pages for lists of jobs. The poller's requests have no subject.
     pub(crate) job_lists: usize,
 }
 

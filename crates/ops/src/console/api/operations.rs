@@ -36,7 +36,7 @@ impl Operation {
 
 const LETTERS: &str = "group status type reason fingerprint tenant subject correlation_id event_id from to limit cursor";
 
-pub(super) const OPERATIONS: [Operation; 28] = [
+pub(super) const OPERATIONS: [Operation; 33] = [
     read("/healthz", "", "Whether the process is alive"),
     read("/readyz", "", "Whether it is ready, and why not").by("orderflow status"),
     read("/metrics", "", "Metrics for Prometheus"),
@@ -57,6 +57,8 @@ pub(super) const OPERATIONS: [Operation; 28] = [
         "Resumes the subscription and closes its breakers",
     )
     .by("orderflow subscriptions resume"),
+    change("POST", "/subscriptions/{group}/drop", "why", "Drops the rows of an abandoned group")
+        .by("orderflow subscriptions drop"),
     read("/dead-letters", LETTERS, "Dead letters, newest first").by("orderflow dlq list"),
     read("/dead-letters/groups", "group limit cursor", "Dead letters by reason, with counts")
         .by("orderflow dlq groups"),
@@ -103,7 +105,7 @@ pub(super) const OPERATIONS: [Operation; 28] = [
     change("POST", "/replays/{id}/cancel", "why", "Cancels it").by("orderflow dlq replays cancel"),
     read("/flows/{id}", "events", "Steps of a flow, by correlation id, subject or event id")
         .by("orderflow flow"),
-    read("/jobs", "kind state subject limit cursor", "Jobs, newest first")
+    read("/jobs", "kind state subject until limit cursor", "Jobs, newest first")
         .by("orderflow jobs list"),
     read("/jobs/{id}", "", "A job with payload and errors").secret().by("orderflow jobs show"),
     change(
@@ -115,6 +117,55 @@ pub(super) const OPERATIONS: [Operation; 28] = [
     .by("orderflow jobs retry"),
     change("POST", "/jobs/discard", "ids or filter, why", "Removes failed and waiting jobs")
         .by("orderflow jobs discard"),
+    change("POST", "/jobs/{id}/retry", "", "Retries a failed job"),
+    change("DELETE", "/jobs/{id}", "", "Removes a failed or waiting job"),
     read("/acts", "by limit cursor", "Acts of operators, newest first").by("orderflow acts"),
     change("POST", "/erasures", "customer_email", "Erases the data of a customer"),
+    read("/faults", "", "Injected faults, with FAULTS=on"),
+    change("PUT", "/faults", "subscription fault", "Injects a fault, with FAULTS=on"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Returns the text up to the parenthesis that closes a call.
+    fn arguments(text: &str) -> &str {
+        let mut open = 1;
+        let end = text.find(|it: char| {
+            open += i32::from(it == '(') - i32::from(it == ')');
+            open == 0
+        });
+        &text[..end.unwrap()]
+    }
+
+    /// Returns the methods and paths of the admin port, from its source.
+    fn routes() -> BTreeSet<(String, String)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chassis/src/admin");
+        let mut routes = BTreeSet::new();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for call in source.split(".route(").skip(1) {
+                let (_, call) = arguments(call).split_once('"').unwrap();
+                let (path, handlers) = call.split_once('"').unwrap();
+                for method in ["get", "post", "put", "delete"] {
+                    if handlers.contains(&format!("{method}(")) {
+                        routes.insert((method.to_uppercase(), path.to_owned()));
+                    }
+                }
+            }
+        }
+        // It only explains that the id is missing.
+        routes.retain(|(_, path)| path != "/flows/");
+        routes
+    }
+
+    #[test]
+    fn the_operations_are_the_routes_of_the_admin_port() {
+        let listed = OPERATIONS.iter().map(|it| (it.method.to_owned(), it.path.to_owned()));
+        assert_eq!(listed.collect::<BTreeSet<_>>(), routes());
+    }
+}

@@ -8,6 +8,7 @@ use axum::routing::get;
 use time::OffsetDateTime;
 
 use super::address::address;
+use super::pages::ANSWER;
 use super::silent::Silent;
 use super::{Area, Console, Fields, Page, PageError, Session, filters};
 use crate::client::{Act, Merged, Order};
@@ -103,7 +104,8 @@ async fn acts(
 ) -> Result<(Vec<Act>, Vec<Silent>, bool), PageError> {
     let clients = services.named(query.service.as_deref())?;
     let from = query.since.as_deref().map(|it| since(it, OffsetDateTime::now_utc())).transpose()?;
-    let listings = clients.iter().map(|client| client.acts(query.by.as_deref())).collect();
+    let clients = clients.into_iter().map(|it| it.within(ANSWER));
+    let listings = clients.map(|client| client.acts(query.by.as_deref())).collect();
     let most = MOST * query.pages;
     let read = if query.act.is_some() { usize::MAX } else { most + 1 };
     let mut list = Merged::<Act>::new(listings, read, Order::Newest);

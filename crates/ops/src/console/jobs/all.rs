@@ -1,17 +1,21 @@
 //! Retries or discards all jobs that match a filter, after a confirmation.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Html, Response};
 
 use super::change::{named, send};
 use super::{HERE, JobQuery};
+use crate::client::JobSelection;
 use crate::console::address::address;
 use crate::console::fields::Sent;
+use crate::console::pages::ANSWER;
 use crate::console::refusal::{refused, why};
 use crate::console::silent::Silent;
 use crate::console::{Area, Console, Fields, Notice, Page, PageError, Session, filters};
-use crate::error::{Error, with_cause};
+use crate::error::Error;
 use crate::jobs::{Chosen, JobChange};
 
 #[derive(Template)]
@@ -22,6 +26,8 @@ struct AllPage {
     back: String,
     query: JobQuery,
     title: String,
+    /// The services that have such jobs.
+    services: Vec<String>,
     /// Number of jobs for each reason.
     reasons: String,
     silent: Vec<Silent>,
@@ -35,15 +41,19 @@ pub(super) async fn show(
     fields: Fields,
 ) -> Result<Html<String>, PageError> {
     let change = named(&act)?;
-    let (mut query, chosen) = chosen(&console, &session, change, &fields).await?;
+    let mut query = query(change, &fields)?;
+    let clients = console.services(&session).named(query.service.as_deref())?;
+    let clients = clients.into_iter().map(|it| it.within(ANSWER)).collect();
+    let chosen = Chosen::by_filter(clients, &query.filter, change.from).await?;
     let back = address(HERE, &query.to_query());
-    query.filter.until = chosen.until();
+    query.filter.until.clone_from(&chosen.until);
     let title = format!("{} jobs", change.question);
     let template = AllPage {
         page: console.page(&title, Area::Jobs, &session),
         act: change.act,
         back,
         title: chosen.title(),
+        services: chosen.parts.iter().map(|it| it.client.service.clone()).collect(),
         reasons: chosen.reasons(),
         silent: Silent::of(&chosen.unavailable),
         is_empty: chosen.is_empty(),
@@ -52,21 +62,14 @@ pub(super) async fn show(
     Ok(Html(template.render()?))
 }
 
-async fn chosen(
-    console: &Console,
-    session: &Session,
-    change: &JobChange,
-    fields: &Fields,
-) -> Result<(JobQuery, Chosen), Error> {
+/// Returns the filter. Fails if it selects a state in which jobs can't be changed.
+fn query(change: &JobChange, fields: &Fields) -> Result<JobQuery, Error> {
     let query = JobQuery::of(fields)?;
-    let from = change.from;
-    if let Some(state) = query.filter.state.filter(|state| !from.contains(state)) {
+    if let Some(state) = query.filter.state.filter(|state| !change.from.contains(state)) {
         let message = format!("Jobs that are {} can't be {}ed.", state.as_str(), change.act);
         return Err(Error::Refused(message));
     }
-    let clients = console.services(session).named(query.service.as_deref())?;
-    let chosen = Chosen::by_filter(clients, &query.filter, from).await?;
-    Ok((query, chosen))
+    Ok(query)
 }
 
 pub(super) async fn change(
@@ -89,15 +92,18 @@ async fn change_all(
     fields: &Fields,
 ) -> Result<Notice, Error> {
     let why = why(fields)?;
-    let (_, chosen) = chosen(console, session, change, fields).await?;
-    if let Some((_, error)) = chosen.unavailable.first() {
-        let why = with_cause(error);
-        let message = format!("Nothing was changed: {why}. Try again, or one service by itself.");
-        return Ok(Notice::bad(message));
+    let (query, services) = (query(change, fields)?, console.services(session));
+    // The page has named the services that have such jobs, and the time until which it has counted
+    // them, so nothing is listed again.
+    let shown: BTreeSet<_> = fields.all("of").into_iter().collect();
+    if shown.is_empty() || query.filter.until.is_none() {
+        return Ok(Notice::bad("Nothing was changed: show these jobs again, then confirm."));
     }
-    if chosen.is_empty() {
-        return Ok(Notice::new("There are no such jobs any more."));
+    let mut clients = Vec::new();
+    for service in shown {
+        clients.extend(services.named(Some(service))?);
     }
-    let parts: Vec<_> = chosen.into_parts().collect();
+    let selection = JobSelection::Filter(query.filter);
+    let parts: Vec<_> = clients.into_iter().map(|it| (it, selection.clone())).collect();
     send(console, &parts, change, why).await
 }

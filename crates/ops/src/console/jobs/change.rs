@@ -1,5 +1,6 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
+use futures::future::join_all;
 use uuid::Uuid;
 
 use super::HERE;
@@ -56,17 +57,20 @@ async fn change_selected(
     send(console, &parts, change, why).await
 }
 
-/// Sends the change to each service. A service that refuses or fails is named, and the others are
-/// called all the same.
+/// Sends the change to all services concurrently. A service that refuses or fails is named, and the
+/// others are called all the same.
 pub(super) async fn send(
     console: &Console,
     parts: &[(Client, JobSelection)],
     change: &JobChange,
     why: &str,
 ) -> Result<Notice, Error> {
+    let sending =
+        parts.iter().map(|(client, selection)| client.change_jobs(change.act, selection, why));
+    let answers = join_all(sending).await;
     let (mut messages, mut is_bad) = (Vec::new(), false);
-    for (client, selection) in parts {
-        match client.change_jobs(change.act, selection, why).await {
+    for ((client, _), answer) in parts.iter().zip(answers) {
+        match answer {
             Ok(changed) => {
                 let jobs = count(changed.jobs, "job", "jobs");
                 messages.push(format!("{jobs} of {} {}.", client.service, change.done));

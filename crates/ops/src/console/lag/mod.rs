@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use self::subscription_card::SubscriptionCard;
 use super::failures::one_service;
 use super::fields::Sent;
+use super::pages::ANSWER;
 use super::refusal::{refused, why};
 use super::silent::Silent;
 use super::{Area, Console, Fields, Notice, Page, PageError, Session, Topic, filters};
@@ -46,7 +47,7 @@ async fn show(State(console): State<Console>, session: Session) -> Result<Html<S
 async fn subscriptions(
     clients: Vec<Client>,
 ) -> Result<(Vec<SubscriptionCard>, Vec<Silent>), Error> {
-    let listings = clients.iter().map(Client::subscription_list).collect();
+    let listings = clients.into_iter().map(|it| it.within(ANSWER).subscription_list()).collect();
     let mut list = Merged::<Subscription>::new(listings, usize::MAX, Order::AsListed);
     let mut cards = Vec::new();
     while let Some(subscription) = list.next().await? {

@@ -37,7 +37,10 @@ async fn groups_of_all_services_are_merged_and_one_that_is_down_is_named() {
         page.find("reason of f2").unwrap() < page.find("reason of f1").unwrap(),
         "newest first"
     );
-    has(&page, &["datetime=\"2026-11-25T10:30:00Z\" title=\"2026-11-25 10:30:00 UTC\""]);
+    has(
+        &page,
+        &["<time data-age datetime=\"2026-11-25T10:30:00Z\" title=\"2026-11-25 10:30:00 UTC\""],
+    );
 
     let page = serve.operator().page("/failures?group=analytics").await;
     has(&page, &["reason of f1", "value=\"analytics\""]);

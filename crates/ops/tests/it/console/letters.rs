@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::serve::{Serve, form, has, lacks, link};
-use crate::fake::{Fake, Known, id, letter_of};
+use crate::fake::{Fake, Known, act_of, id, job_of, letter_of};
 
 /// Returns letters, newest first, one per second.
 fn letters(
@@ -129,6 +129,31 @@ async fn a_service_that_hangs_or_is_down_leaves_the_others_in_sight() {
     assert_eq!(shown(&page).len(), 3);
     has(&page, &["order gave no answer within 4s", "analytics does not answer GET"]);
     assert_eq!(page.matches("is missing here.").count(), 2, "once each: {page}");
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_delays_no_page() {
+    let (jobs, acts) = (vec![job_of(1, "send", "failed")], vec![act_of(1, "ada", "job.retry")]);
+    let billing = Fake::start(Known { jobs, acts, ..Known::default() }).await;
+    let hanging = || Fake::start(Known { lists_hang: true, ..Known::default() });
+    let (order, shipping) = (hanging().await, hanging().await);
+    let serve = Serve::start(&[
+        ("order", order.address),
+        ("shipping", shipping.address),
+        ("billing", billing.address),
+    ])
+    .await;
+    let mut operator = serve.operator();
+    for (path, shown) in [
+        ("/lag", "subscription-billing-billing"),
+        ("/history", "target 1"),
+        ("/jobs/all/retry", "1 job of billing"),
+    ] {
+        let began = Instant::now();
+        let page = operator.page(path).await;
+        assert!(began.elapsed() < Duration::from_secs(8), "{path}: {:?}", began.elapsed());
+        has(&page, &[shown, "order does not answer GET", "shipping does not answer GET"]);
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod acts;
 mod connections;
 mod groups;
 mod hostile;
+mod jobs;
 mod letters;
 mod payloads;
 mod replays;

@@ -52,11 +52,15 @@ pub(crate) struct Known {
     /// Status and body of `/readyz`, if it is not ready.
     pub(crate) readiness: Option<(u16, Value)>,
     pub(crate) metrics: &'static str,
-    /// Answers only `/readyz`.
+    /// Does not answer requests for metrics and letters.
     pub(crate) hangs: bool,
+    /// Does not answer requests for subscriptions, jobs and acts.
+    pub(crate) lists_hang: bool,
     /// Maximum page size.
     pub(crate) page: Option<usize>,
-    /// Method, path with query, and body of each request.
+    /// Path with query of each request for a list of jobs.
+    pub(crate) job_lists: Vec<String>,
+    /// Method, path with query, and body of each request for letters, and for a change.
     pub(crate) requests: Vec<(String, String, Value)>,
     /// Tokens of the requests for changes.
     pub(crate) tokens: Vec<String>,

@@ -22,6 +22,14 @@ pub(super) fn routes() -> Router<Arc<Mutex<Known>>> {
         .route("/acts", get(acts))
 }
 
+/// Never returns if the service does not answer requests for its lists.
+async fn answers(known: &Mutex<Known>) {
+    let hangs = known.lock().unwrap().lists_hang;
+    if hangs {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn readyz(State(known): Shared) -> Response {
     let ready = json!({ "status": "ready", "database": "up", "kafka": "up", "subscriptions": {} });
     let (status, body) = known.lock().unwrap().readiness.clone().unwrap_or((200, ready));
@@ -40,6 +48,7 @@ async fn metrics(State(known): Shared) -> String {
 }
 
 async fn subscriptions(State(known): Shared, uri: Uri) -> Response {
+    answers(&known).await;
     // The API accepts no query here.
     if uri.query().is_some_and(|it| !it.is_empty()) {
         return problem(400, "unknown field");
@@ -50,8 +59,10 @@ async fn subscriptions(State(known): Shared, uri: Uri) -> Response {
     Json(json!({ "subscriptions": subscriptions, "next_cursor": null })).into_response()
 }
 
-async fn jobs(State(known): Shared, Query(conditions): Conditions) -> Response {
-    let known = known.lock().unwrap();
+async fn jobs(State(known): Shared, uri: Uri, Query(conditions): Conditions) -> Response {
+    answers(&known).await;
+    let mut known = known.lock().unwrap();
+    known.job_lists.push(uri.to_string());
     let jobs = matching(&known.jobs, &conditions, &["kind", "state", "subject"]);
     page(&known, "jobs", &jobs, &conditions)
 }
@@ -73,6 +84,7 @@ async fn job(State(known): Shared, headers: HeaderMap, Path(id): Path<String>) -
 }
 
 async fn acts(State(known): Shared, Query(conditions): Conditions) -> Response {
+    answers(&known).await;
     let known = known.lock().unwrap();
     let acts = matching(&known.acts, &conditions, &["by"]);
     page(&known, "acts", &acts, &conditions)
