@@ -55,12 +55,18 @@ pub(super) fn query_problem(error: LettersError) -> Problem {
     }
 }
 
-/// Returns the letters of a subscription of this service. Fails with 404, which names the existing
-/// ones.
+/// Returns the letters of a subscription of this service. Fails with 409 if nothing is consumed
+/// here, and with 404, which names the existing ones, if there is no such subscription.
 pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letters, Problem> {
-    admin.letters.iter().find(|letters| letters.group() == group).ok_or_else(|| {
-        let known: Vec<_> = admin.letters.iter().map(Letters::group).collect();
-        unknown_subscription(group, known.iter().map(String::as_str))
+    let letters = admin.letters.iter().find(|letters| letters.group() == group);
+    letters.ok_or_else(|| {
+        if admin.subscriptions.iter().any(|it| it.group == group) {
+            return Problem::conflict(format!(
+                "{group} consumes nothing here (SUBSCRIBE=off), so its letters can't be replayed \
+                 or edited"
+            ));
+        }
+        unknown_subscription(group, admin.subscriptions.iter().map(|it| &*it.group))
     })
 }
 

@@ -589,8 +589,16 @@ async fn where_nothing_is_subscribed_letters_are_listed_and_not_replayed() {
     let admin = Admin { running: &running, token: "engine" };
     assert_eq!(admin.dead(1).await, letters);
     let body = json!({ "group": "billing", "ids": [id(&letters[0])], "why": "healed" });
-    let (status, problem) = admin.post("/replays", &body).await;
-    assert_eq!((status, &problem["status"]), (404, &404.into()), "{problem}");
+    let edit = json!({ "value": {}, "why": "healed" });
+    let edit_path = format!("/dead-letters/{}/payload", id(&letters[0]));
+    let off = "billing consumes nothing here (SUBSCRIBE=off), so its letters can't be replayed or \
+               edited";
+    let answers = [admin.post("/replays", &body).await, admin.put(&edit_path, &edit).await];
+    for (status, problem) in answers {
+        assert_eq!((status, &problem["detail"]), (409, &off.into()), "{problem}");
+    }
+    let other = json!({ "group": "other", "ids": [id(&letters[0])], "why": "healed" });
+    assert_eq!(admin.post("/replays", &other).await.0, 404);
     assert_eq!(admin.post("/dead-letters/discard", &body).await.0, 200);
     assert!(running.shutdown().await);
 }
