@@ -101,6 +101,12 @@ pub(crate) struct Books {
     pub(crate) webhooks: HashMap<String, AttemptCounts>,
     /// Orders in analytics' database.
     pub(crate) counted: HashMap<Uuid, Counted>,
+    /// Orders with a basket in analytics' database.
+    pub(crate) baskets: HashSet<Uuid>,
+    /// Orders whose basket analytics does not count any more.
+    pub(crate) baskets_cancelled: HashSet<Uuid>,
+    /// Events in analytics' histories of orders.
+    pub(crate) history: HashSet<EventKey>,
     /// Attempts whose outcome notification could not know.
     pub(crate) unclear: Unclear,
     /// Events in billing's inbox.
@@ -112,6 +118,8 @@ pub(crate) struct Books {
     pub(crate) dead: Vec<(RecordPosition, Record)>,
     /// The rows, in insertion order.
     pub(crate) letters: Vec<Letter>,
+    /// Dead letters of notification and analytics: the subscription, and the original position.
+    pub(crate) dead_elsewhere: Vec<(String, RecordPosition)>,
     /// Original positions of the records of the dead-letter topic, in their order.
     pub(crate) copies: Vec<RecordPosition>,
     /// Number of records of the dead-letter topic that do not name their original position.
@@ -143,6 +151,8 @@ impl Books {
         let mut analytics = scene.system.database("analytics").await?;
         let letters = letters(&mut billing).await?;
         dead.extend(letters.iter().map(|it| (it.position(), it.record())));
+        let mut dead_elsewhere = positions_of_letters(&mut notification).await?;
+        dead_elsewhere.extend(positions_of_letters(&mut analytics).await?);
         let books = Self {
             orders: orders(&mut order).await?,
             placed_twice: placed_twice(&mut order).await?,
@@ -156,11 +166,15 @@ impl Books {
             webhooks: scene.receivers.webhooks(),
             unclear: unclear(scene).await,
             counted: counted(&mut analytics).await?,
+            baskets: ids(&mut analytics, "select order_id from basket").await?,
+            baskets_cancelled: ids(&mut analytics, "select order_id from basket_cancelled").await?,
+            history: history(&mut analytics).await?,
             inbox: inbox(&mut billing).await?,
             records,
             unreadable_dead,
             dead,
             letters,
+            dead_elsewhere,
             copies,
             committed,
         };
@@ -230,6 +244,19 @@ async fn letters(billing: &mut PgConnection) -> sqlx::Result<Vec<Letter>> {
            from dead_letter where subscription = 'billing' order by seq"#,
     );
     letters.fetch_all(billing).await
+}
+
+/// Returns the subscription and the original position of every dead letter of a service.
+async fn positions_of_letters(
+    database: &mut PgConnection,
+) -> sqlx::Result<Vec<(String, RecordPosition)>> {
+    let rows: Vec<(String, String, i32, i64)> =
+        sqlx::query_as(r#"select subscription, topic, partition, "offset" from dead_letter"#)
+            .fetch_all(database)
+            .await?;
+    let position =
+        |(subscription, topic, partition, offset)| (subscription, (topic, partition, offset));
+    Ok(rows.into_iter().map(position).collect())
 }
 
 /// Returns source and id of an event, or `None` if the record is not an event.
@@ -335,6 +362,16 @@ async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Coun
     .await?;
     let row = |(order, completed, cancelled)| (order, Counted { completed, cancelled });
     Ok(rows.into_iter().map(row).collect())
+}
+
+async fn ids(database: &mut PgConnection, sql: &'static str) -> sqlx::Result<HashSet<Uuid>> {
+    Ok(sqlx::query_scalar(sql).fetch_all(database).await?.into_iter().collect())
+}
+
+async fn history(database: &mut PgConnection) -> sqlx::Result<HashSet<EventKey>> {
+    let rows: Vec<EventKey> =
+        sqlx::query_as("select source, event_id from history").fetch_all(database).await?;
+    Ok(rows.into_iter().collect())
 }
 
 async fn inbox(database: &mut PgConnection) -> sqlx::Result<HashSet<EventKey>> {

@@ -29,6 +29,8 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
         ("numbers_without_gaps", numbers_without_gaps(books)),
         ("one_confirmation_one_receipt", one_of_each_email(books)),
         ("one_metric", one_metric(books)),
+        ("one_basket", one_basket(books)),
+        ("one_history", one_history(books)),
         ("nothing_uncommitted", nothing_uncommitted(books, scene)),
         ("every_record_accounted", every_record_accounted(books)),
         ("dead_letters_as_they_were", dead_letters_as_they_were(books)),
@@ -72,7 +74,11 @@ fn key_of(record: &Record) -> Option<Uuid> {
 }
 
 fn is_ours(record: &Record) -> bool {
-    matches!(record.text_header("ce_source"), Some("/order" | "/billing"))
+    record.text_header("ce_source").is_some_and(is_own_source)
+}
+
+fn is_own_source(source: &str) -> bool {
+    matches!(source, "/order" | "/billing")
 }
 
 /// Checks that every order has exactly one event of its creation and, if they apply, one each of
@@ -217,6 +223,43 @@ fn one_metric(books: &Books) -> Objections {
         Some(_) => None,
     });
     wrong.collect()
+}
+
+/// Checks that the completed orders are the ones with a basket, and those of them that were
+/// cancelled the ones whose basket is not counted.
+fn one_basket(books: &Books) -> Objections {
+    let orders = |wanted: fn(&OrderRow) -> bool| {
+        let orders = books.orders.iter().filter(move |(_, row)| wanted(row));
+        orders.map(|(order, _)| *order).collect::<HashSet<_>>()
+    };
+    let completed = orders(|row| row.completed);
+    let cancelled = orders(|row| row.completed && row.cancelled);
+    let mut objections = Objections::new();
+    for (what, wanted, found) in [
+        ("basket", &completed, &books.baskets),
+        ("cancelled basket", &cancelled, &books.baskets_cancelled),
+    ] {
+        let missing = wanted.difference(found);
+        objections.extend(missing.map(|order| format!("the order {order} has no {what}")));
+        let strange = found.difference(wanted);
+        objections.extend(strange.map(|order| format!("{order} has a {what} and must not")));
+    }
+    objections
+}
+
+/// Checks that analytics' histories have all events of our own services, and no others of them.
+fn one_history(books: &Books) -> Objections {
+    let topics = ORDER_TOPICS.into_iter().chain([INVOICE_TOPIC, CREDIT_NOTE_TOPIC]);
+    let records = topics.flat_map(|topic| books.of(topic)).filter(|record| is_ours(record));
+    let published: HashSet<_> = records.filter_map(event_key).collect();
+    let told: HashSet<_> =
+        books.history.iter().filter(|(source, _)| is_own_source(source)).cloned().collect();
+    let missing = published.difference(&told);
+    let mut objections: Objections =
+        missing.map(|event| format!("{event:?} is in no history")).collect();
+    let strange = told.difference(&published);
+    objections.extend(strange.map(|event| format!("{event:?} is history and was never published")));
+    objections
 }
 
 /// Checks that no invoice exists without a completed order, and no event of an uncommitted version,
@@ -393,8 +436,8 @@ fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
         .collect()
 }
 
-/// Checks that every poisonous record is a dead letter, and unless the fault may kill sound
-/// records, no other record is.
+/// Checks that every poisonous record is a dead letter of billing, and no other record is one of
+/// any service, unless the fault may kill sound records of billing.
 fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
     let dead = books.positions_of_dead();
     let missing = scene.poison.iter().filter(|position| !dead.contains(position));
@@ -408,6 +451,11 @@ fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
             }),
         );
     }
+    let elsewhere = books.dead_elsewhere.iter();
+    let sound = elsewhere.filter(|(_, position)| !scene.poison.contains(position));
+    objections.extend(sound.map(|(group, position)| {
+        format!("{position:?} is a dead letter of {group} although its record is sound")
+    }));
     objections
 }
 

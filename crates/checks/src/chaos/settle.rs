@@ -17,8 +17,8 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// Time limit of notification's jobs: longer than the wait before a second retry.
 const SENDING: Duration = Duration::from_secs(90);
-/// Time limit if there are more jobs than [`BACKLOG`]. Jobs that are still processed then are not
-/// lost.
+/// How long to look at more jobs than [`BACKLOG`], and how recently one of them must have ended.
+/// Jobs that are still processed then are not lost.
 const SENDING_BACKLOG: Duration = Duration::from_secs(20);
 const BACKLOG: i64 = 1_000;
 /// Maximum time until the next job ends: longer than the lease of a job whose worker died, and than
@@ -38,14 +38,16 @@ pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
     None
 }
 
-/// Waits until notification and analytics have processed their events, with the same time limit.
-pub(crate) async fn others_caught_up(scene: &Scene) {
-    let healed = scene.healed_at();
-    while healed.elapsed() < HEAL + LATE {
-        if others_have_consumed_all(scene).await.unwrap_or(false) {
-            return;
+/// Waits until the groups of notification and analytics have no lag, with the same time limit from
+/// `since` on. Returns what they have not read then.
+pub(crate) async fn others_behind(scene: &Scene, since: Instant) -> Vec<String> {
+    loop {
+        let behind = topics::lags_of_others(&scene.system.kafka());
+        let behind = behind.unwrap_or_else(|error| vec![format!("the lag is unknown: {error}")]);
+        if behind.is_empty() || since.elapsed() >= HEAL + LATE {
+            return behind;
         }
-        sleep(Duration::from_millis(200)).await;
+        sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -64,20 +66,65 @@ async fn letters_to_copy(scene: &Scene) -> Result<i64, Error> {
 }
 
 /// Waits until notification has no unfinished job. Returns the number of unfinished jobs if few are
-/// left at the end of the time, or if of a backlog none has ended for a while.
+/// left at the end of the time, or if none of them has ended for a while.
 pub(crate) async fn stuck_sends(scene: &Scene) -> Option<i64> {
-    let began = Instant::now();
-    let (mut fewest, mut since) = (jobs_left(scene).await.unwrap_or(i64::MAX), began);
-    let limit = |left| if left > BACKLOG { SENDING_BACKLOG } else { SENDING };
-    while began.elapsed() < limit(fewest) && since.elapsed() < NEXT_JOB {
-        match jobs_left(scene).await {
-            Ok(0) => return None,
-            Ok(left) if left < fewest => (fewest, since) = (left, Instant::now()),
-            Ok(_) | Err(_) => {}
+    let mut sending = Sending::new(jobs_left(scene).await.unwrap_or(i64::MAX), Instant::now());
+    loop {
+        match sending.state(Instant::now()) {
+            SendingState::Going => {}
+            SendingState::Sound => return None,
+            SendingState::Stuck => return Some(sending.fewest),
         }
         sleep(Duration::from_millis(200)).await;
+        if let Ok(left) = jobs_left(scene).await {
+            sending.saw(left, Instant::now());
+        }
     }
-    (fewest <= BACKLOG || since.elapsed() >= NEXT_JOB).then_some(fewest)
+}
+
+/// How many jobs were left, and since when.
+#[derive(Debug)]
+struct Sending {
+    began: Instant,
+    fewest: i64,
+    /// When the number last became smaller.
+    since: Instant,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum SendingState {
+    /// It is too early to tell.
+    Going,
+    /// There are no jobs left, or a backlog becomes smaller.
+    Sound,
+    Stuck,
+}
+
+impl Sending {
+    fn new(left: i64, now: Instant) -> Self {
+        Self { began: now, fewest: left, since: now }
+    }
+
+    fn saw(&mut self, left: i64, now: Instant) {
+        if left < self.fewest {
+            (self.fewest, self.since) = (left, now);
+        }
+    }
+
+    fn state(&self, now: Instant) -> SendingState {
+        let (waited, idle) = (now - self.began, now - self.since);
+        if self.fewest == 0 {
+            SendingState::Sound
+        } else if idle >= NEXT_JOB {
+            SendingState::Stuck
+        } else if self.fewest <= BACKLOG {
+            if waited >= SENDING { SendingState::Stuck } else { SendingState::Going }
+        } else if waited >= SENDING_BACKLOG && idle < SENDING_BACKLOG {
+            SendingState::Sound
+        } else {
+            SendingState::Going
+        }
+    }
 }
 
 /// Returns the number of e-mails and webhooks that are to be sent, without failed ones.
@@ -85,27 +132,6 @@ async fn jobs_left(scene: &Scene) -> Result<i64, Error> {
     let mut database = scene.system.database("notification").await?;
     let left = sqlx::query_scalar("select count(*) from job where failed_at is null");
     Ok(left.fetch_one(&mut database).await?)
-}
-
-/// Compares numbers only; the invariants check each row.
-async fn others_have_consumed_all(scene: &Scene) -> Result<bool, Error> {
-    let count = async |service: &str, sql: &'static str| {
-        let mut database = scene.system.database(service).await?;
-        Ok::<i64, Error>(sqlx::query_scalar(sql).fetch_one(&mut database).await?)
-    };
-    let orders = count("order", "select count(*) from orders").await?;
-    let sold = "select count(*) from orders where completed_at is not null";
-    let cancelled = "select count(*) from orders where cancelled_at is not null";
-    let credited =
-        "select count(*) from orders where completed_at is not null and cancelled_at is not null";
-    let emails = "select count(*) from emails where kind != 'acknowledgement'";
-    let (sold_in_all, cancelled_in_all) =
-        (count("order", sold).await?, count("order", cancelled).await?);
-    let written = 2 * sold_in_all + cancelled_in_all + count("order", credited).await?;
-    Ok(count("notification", emails).await? >= written
-        && count("analytics", "select count(*) from orders").await? >= orders
-        && count("analytics", sold).await? >= sold_in_all
-        && count("analytics", cancelled).await? >= cancelled_in_all)
 }
 
 /// Returns `true` if billing has processed what was on its topics when they had these
@@ -138,4 +164,39 @@ pub(crate) async fn replay(scene: &Scene) -> Result<(), Error> {
         letters::ended(&scene.billing, &replay).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_backlog_is_sound_only_if_it_becomes_smaller() {
+        let began = Instant::now();
+        let mut sending = Sending::new(5_000, began);
+        assert_eq!(sending.state(began + SENDING_BACKLOG), SendingState::Going);
+        assert_eq!(sending.state(began + NEXT_JOB), SendingState::Stuck);
+        sending.saw(5_100, began + 30 * SECOND);
+        assert_eq!(
+            sending.state(began + NEXT_JOB),
+            SendingState::Stuck,
+            "there are more than before"
+        );
+        sending.saw(4_999, began + 60 * SECOND);
+        assert_eq!(sending.state(began + 61 * SECOND), SendingState::Sound);
+    }
+
+    #[test]
+    fn few_jobs_have_to_end() {
+        let began = Instant::now();
+        let mut sending = Sending::new(5_000, began);
+        sending.saw(BACKLOG, began + SECOND);
+        assert_eq!(sending.state(began + 60 * SECOND), SendingState::Going);
+        sending.saw(1, began + 80 * SECOND);
+        assert_eq!(sending.state(began + SENDING), SendingState::Stuck);
+        sending.saw(0, began + SENDING);
+        assert_eq!(sending.state(began + SENDING), SendingState::Sound);
+    }
 }

@@ -26,6 +26,23 @@ pub(crate) const CREDITS: &str = "billing.credits";
 /// The topics that [`GROUP`] reads.
 pub(crate) const READ_BY_BILLING: [&str; 1] = ["order.completed"];
 pub(crate) const DEAD_LETTERS: &str = "billing.dlq";
+/// The groups of notification and analytics, each with the topics that it reads.
+pub(crate) const OTHER_GROUPS: [(&str, &[&str]); 4] = [
+    ("notification", &["order.completed", "order.cancelled", "invoice.issued", "invoice.credited"]),
+    ("analytics", &["order.created", "order.updated", "order.completed", "order.cancelled"]),
+    ("analytics.basket", &["order.completed", "order.cancelled"]),
+    (
+        "analytics.history",
+        &[
+            "order.created",
+            "order.updated",
+            "order.completed",
+            "order.cancelled",
+            "invoice.issued",
+            "invoice.credited",
+        ],
+    ),
+];
 
 /// Topic, partition and offset of a record.
 pub(crate) type RecordPosition = (String, i32, i64);
@@ -108,6 +125,21 @@ pub(crate) fn lag(settings: &Settings, group: &str, topic: &str) -> Result<i64, 
     })
 }
 
+/// Returns those of [`OTHER_GROUPS`] that have not processed all records, each with the number of
+/// records of a topic.
+pub(crate) fn lags_of_others(settings: &Settings) -> Result<Vec<String>, Error> {
+    let mut behind = Vec::new();
+    for (group, topics) in OTHER_GROUPS {
+        for topic in topics {
+            let lag = lag(settings, group, topic)?;
+            if lag > 0 {
+                behind.push(format!("{group} has {lag} records of {topic} to read"));
+            }
+        }
+    }
+    Ok(behind)
+}
+
 /// Returns the offsets after the last records of the topics that billing reads.
 pub(crate) fn ends_for_billing(settings: &Settings) -> Result<Offsets, Error> {
     let mut all = Offsets::new();
@@ -150,10 +182,16 @@ fn committed_offset(
 
 /// Returns the number of the group's members, or `None` during a rebalance.
 pub(crate) fn members(settings: &Settings) -> Result<Option<usize>, Error> {
+    Ok(member_ids(settings)?.map(|ids| ids.len()))
+}
+
+/// Returns the ids of the group's members, or `None` during a rebalance. A member that was expelled
+/// has another id once it joins again.
+pub(crate) fn member_ids(settings: &Settings) -> Result<Option<Vec<String>>, Error> {
     block_in_place(|| {
         let groups = watcher(settings)?.fetch_group_list(Some(GROUP), ASK)?;
-        let group = groups.groups().iter().find(|group| group.name() == GROUP);
-        Ok(group.filter(|group| group.state() == "Stable").map(|group| group.members().len()))
+        let stable = groups.groups().iter().find(|it| it.name() == GROUP && it.state() == "Stable");
+        Ok(stable.map(|group| group.members().iter().map(|it| it.id().to_owned()).collect()))
     })
 }
 

@@ -14,7 +14,8 @@ use crate::chaos::scene::{Scene, soon};
 use crate::chaos::{settle, topics};
 
 const TOPIC: &str = "order.completed";
-const READERS: [&str; 3] = ["billing", "notification", "analytics"];
+const READERS: [&str; 5] =
+    ["billing", "notification", "analytics", "analytics.basket", "analytics.history"];
 const BEFORE: usize = 150;
 const AFTERWARDS: usize = 150;
 

@@ -164,6 +164,7 @@ pub(crate) async fn transient_failures(scene: &mut Scene) -> Evidence {
 }
 
 pub(crate) async fn handler_slow(scene: &mut Scene) -> Evidence {
+    let before = topics::member_ids(&scene.system.kafka())?;
     scene.billing.set_fault(json!({ "kind": "slow", "rate": 0.05, "delay_ms": 8_000 })).await?;
     scene.orders(150).await?;
     let all = scene.billing.metric("messaging_process_duration_seconds_count", "").await;
@@ -176,13 +177,17 @@ pub(crate) async fn handler_slow(scene: &mut Scene) -> Evidence {
         all > quick
     };
     let slow = soon(all_in).await;
+    let after = topics::member_ids(&scene.system.kafka())?;
     scene.quick_billing().await?;
     scene.healed();
     if !slow {
         return Err(format!("none of more than {all} attempts took longer than 5 s").into());
     }
+    if before.is_none() || after != before {
+        return Err(format!("billing left its group: {before:?} became {after:?}").into());
+    }
     scene.orders(50).await?;
-    Ok("attempts took 8 s, and max.poll.interval.ms is 6 s".into())
+    Ok("attempts took 8 s, max.poll.interval.ms is 6 s, and billing stayed in its group".into())
 }
 
 pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Evidence {
