@@ -1,11 +1,15 @@
 //! Events that arrive by HTTP instead of Kafka.
 
+use std::time::Duration;
+
 use chassis::RunningService;
 use envelope::{Encoded, TenantId};
 use kafka::Record;
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use sandbox::testing::eventually;
 use serde_json::{Value, json};
 
-use crate::house::{CONTRACT, House, completed};
+use crate::house::{CONTRACT, House, PATIENCE, completed};
 
 async fn post(running: &RunningService, key: &str, event: &Encoded) -> (u16, Value) {
     let mut request = request(running, key, "application/json");
@@ -33,6 +37,28 @@ fn request(running: &RunningService, key: &str, content_type: &str) -> reqwest::
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = CONTRACT.send(request).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
+}
+
+/// Consumes a number of records of a topic as a member of a new group.
+async fn consume_in_new_group(house: &House, topic: &str, records: usize) {
+    let member: BaseConsumer = house.settings.consumer("new").create().unwrap();
+    member.subscribe(&[&house.settings.prefixed(topic)]).unwrap();
+    let mut consumed = 0;
+    let all = async || {
+        if let Some(Ok(_)) = member.poll(Duration::ZERO) {
+            consumed += 1;
+        }
+        (consumed == records).then_some(())
+    };
+    eventually("the records in a new group", PATIENCE, all).await;
+}
+
+/// Returns `true` if the cluster knows a group, with members or without.
+fn has_formed(house: &House, group: &str) -> bool {
+    let client: BaseConsumer = house.settings.client().create().unwrap();
+    let group = house.settings.prefixed(group);
+    let groups = client.fetch_group_list(Some(&group), PATIENCE).unwrap();
+    groups.groups().iter().any(|it| it.name() == group && it.state() != "Dead")
 }
 
 fn outcome(answer: &(u16, Value)) -> (u16, &str) {
@@ -122,15 +148,22 @@ async fn a_service_moves_from_one_way_to_the_other_without_a_loss_or_a_second_ef
 
     let unsubscribed = house.start_with(house.config().unsubscribed()).await;
     assert_eq!(outcome(&post(&unsubscribed, "sender", &by_both).await), (200, "processed"));
-    // The event that it causes is published all the same. By then the event from Kafka would have
-    // been consumed, if anything consumed it.
+    // The event that it causes is published all the same.
     house.records("invoice.issued", 1).await;
-    assert_eq!(house.invoices().await.len(), 1);
+    // A service that subscribes would have joined by then.
+    consume_in_new_group(&house, "order.completed", 2).await;
     assert!(unsubscribed.shutdown().await);
+    for group in ["billing", "billing.credits"] {
+        assert!(!has_formed(&house, group), "{group}");
+    }
+    let inbox: i64 =
+        sqlx::query_scalar("select count(*) from inbox").fetch_one(&house.pool).await.unwrap();
+    assert_eq!((inbox, house.invoices().await.len()), (1, 1), "inbox and invoices");
 
     let subscribed = house.start().await;
     house.invoiced(2).await;
     assert_eq!(outcome(&post(&subscribed, "sender", &by_kafka).await), (200, "duplicate"));
     assert!(subscribed.shutdown().await);
+    assert!(has_formed(&house, "billing"));
     assert_eq!(house.records("invoice.issued", 2).await.len(), 2);
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use kafka::Record;
 use sandbox::testing::eventually;
 use sandbox::{Life, Process};
+use sqlx::{Postgres, Transaction};
 
 use crate::house::{House, PATIENCE, completed};
 
@@ -20,13 +21,34 @@ fn process(house: &House, log: &Path) -> Process {
     Process::spawn("billing", command, log, Life::WithParent).unwrap()
 }
 
+/// Lets the invoice of an order wait until the returned transaction ends.
+async fn hold_invoice_of(house: &House, order: &str) -> Transaction<'static, Postgres> {
+    // The service creates its tables when it starts.
+    house.start_with(house.config().unsubscribed()).await.shutdown().await;
+    let sql = format!(
+        "create table gate ();
+         create function wait_at_gate() returns trigger language plpgsql as
+             $$ begin perform from gate; return new; end $$;
+         create trigger wait_at_gate before insert on invoices
+             for each row when (new.order_id = '{order}') execute function wait_at_gate()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&house.pool).await.unwrap();
+    let mut held = house.pool.begin().await.unwrap();
+    sqlx::query("lock table gate").execute(&mut *held).await.unwrap();
+    held
+}
+
 #[tokio::test]
 async fn killed_with_minus_nine_in_between_each_order_still_has_one_invoice() {
     const ORDERS: usize = 600;
     let house = House::empty().await;
-    for n in 0..ORDERS {
-        house.send(&completed(if n % 3 == 0 { "globex" } else { "acme" })).await;
+    let tenants = (0..ORDERS).map(|n| if n % 3 == 0 { "globex" } else { "acme" });
+    let events: Vec<_> = tenants.map(completed).collect();
+    for event in &events {
+        house.send(event).await;
     }
+    // The process must not finish before it is killed.
+    let held = hold_invoice_of(&house, events[ORDERS - 1].key()).await;
     let logs = tempfile::tempdir().unwrap();
     let mut first = process(&house, &logs.path().join("first.log"));
     // Some orders are invoiced without a committed offset, and others are being processed.
@@ -34,7 +56,8 @@ async fn killed_with_minus_nine_in_between_each_order_still_has_one_invoice() {
     eventually("the first invoices", PATIENCE, some).await;
     first.kill_9().await;
     let before = house.invoices().await.len();
-    assert!(before < ORDERS, "it was killed too late to show anything");
+    assert!(before < ORDERS, "one is held");
+    held.rollback().await.unwrap();
 
     let _second = process(&house, &logs.path().join("second.log"));
     let invoices = house.invoiced(ORDERS).await;

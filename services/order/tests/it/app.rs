@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use telemetry::{LogFormat, Tracing};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 /// Installs the process's subscriber, for tests that read traces or flows.
 pub(crate) fn traced() {
@@ -31,7 +32,8 @@ pub(crate) struct App {
     pub(crate) pool: PgPool,
     client: Client,
     url: String,
-    running: Option<(Runtime, RunningService)>,
+    runtime: Option<Runtime>,
+    running: Option<RunningService>,
 }
 
 /// A row of the outbox.
@@ -115,19 +117,26 @@ impl App {
             pool: PgPool::connect_lazy(space.database_url()).unwrap(),
             client: Client::new(),
             url: format!("http://{}", running.http),
-            running: Some((runtime, running)),
+            runtime: Some(runtime),
+            running: Some(running),
         }
     }
 
     /// Returns the same service with a separate connection pool.
     pub(crate) fn another_client(&self) -> Self {
         let (pool, url) = (self.pool.clone(), self.url.clone());
-        Self { pool, client: Client::new(), url, running: None }
+        Self { pool, client: Client::new(), url, runtime: None, running: None }
+    }
+
+    /// Begins the shutdown of the service. The task returns `false` if a part did not end in time.
+    pub(crate) fn begin_shutdown(&mut self) -> JoinHandle<bool> {
+        let running = self.running.take().unwrap();
+        self.runtime.as_ref().unwrap().spawn(running.shutdown())
     }
 
     /// Returns the admin port's response to a GET.
     pub(crate) async fn admin(&self, path: &str) -> Value {
-        let (_, running) = self.running.as_ref().unwrap();
+        let running = self.running.as_ref().unwrap();
         let request = self.client.get(format!("http://{}{path}", running.admin));
         let answer = Answer::read(request.send().await.unwrap()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
@@ -136,7 +145,7 @@ impl App {
 
     /// Returns the value of a metric without labels, or 0 if it is missing.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
-        let (_, running) = self.running.as_ref().unwrap();
+        let running = self.running.as_ref().unwrap();
         let metrics = self.client.get(format!("http://{}/metrics", running.admin)).send().await;
         let text = metrics.unwrap().text().await.unwrap();
         let mut lines = text.lines().filter(|line| {
@@ -147,7 +156,7 @@ impl App {
 
     /// Posts to the admin port as the operator. Returns the status.
     pub(crate) async fn operate(&self, path: &str, body: &Value) -> u16 {
-        let (_, running) = self.running.as_ref().unwrap();
+        let running = self.running.as_ref().unwrap();
         let request = self.client.post(format!("http://{}{path}", running.admin));
         let request = request.bearer_auth("operator").json(body);
         Answer::read(request.send().await.unwrap()).await.status
@@ -206,7 +215,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        if let Some((runtime, _running)) = self.running.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

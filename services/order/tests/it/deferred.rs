@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use order::Config;
 use reqwest::Method;
-use sandbox::testing::eventually;
+use sandbox::testing::{eventually, statements_wait_for_a_lock};
 use serde_json::json;
 
-use crate::app::{App, Ask, an_order, an_order_with};
+use crate::app::{App, Ask, Rows, an_order, an_order_with};
 use crate::neighbour::{Behaviour, Neighbour};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ORDERS: usize = 100;
 /// Less than the time limit of a task, after which others of its kind run.
 const WHILE_TASKS_HANG: Duration = Duration::from_secs(4);
+/// More than the rest of a shutdown takes without Kafka, and less than the time limit of a task.
+const LATE: Duration = Duration::from_secs(3);
 
 /// Starts the service with notification, analytics and the inventory as its neighbours.
 async fn with_neighbours(behaviours: [Behaviour; 3]) -> (App, [Neighbour; 3]) {
@@ -104,6 +106,30 @@ async fn neighbours_that_hang_cost_orders_nothing_and_hold_nothing_else_up() {
         (usize::try_from(rows).unwrap() == ORDERS).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_what_was_asked_and_runs_what_was_deferred() {
+    let (mut app, neighbours) = with_neighbours([Behaviour::AnswerAfter(LATE, 202); 3]).await;
+    let mut other = app.pool.begin().await.unwrap();
+    sqlx::query("lock table orders in share mode").execute(&mut *other).await.unwrap();
+    let placing = app.post("/orders").json(&an_order()).answer();
+    let ending = async {
+        statements_wait_for_a_lock(&app.pool, 1, PATIENCE).await;
+        let (began, shutdown) = (Instant::now(), app.begin_shutdown());
+        let refused = async || app.anonymous(Method::GET, "/orders").send().await.err();
+        eventually("a refused connection", PATIENCE, refused).await;
+        other.rollback().await.unwrap();
+        // Without Kafka, the relay may not end in time.
+        let _ = shutdown.await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    };
+    let (answer, ()) = tokio::join!(placing, ending);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let requests: Vec<_> = neighbours.iter().flat_map(Neighbour::requests).collect();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines, ["POST /acknowledgements", "POST /track", "POST /inventory"]);
+    assert_eq!(app.rows().await, Rows { orders: 1, keys: 0, events: 1 });
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A server that records requests and answers as the test specifies.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -12,6 +13,8 @@ use tokio::net::TcpListener;
 #[derive(Clone, Copy)]
 pub(crate) enum Behaviour {
     Answer(u16),
+    /// Records and answers a request after this time.
+    AnswerAfter(Duration, u16),
     Hang,
 }
 
@@ -60,9 +63,14 @@ async fn record(
 ) -> StatusCode {
     let body = serde_json::from_slice(&body).unwrap();
     let line = format!("{method} {uri}");
+    if let Behaviour::AnswerAfter(time, _) = neighbour.behaviour {
+        tokio::time::sleep(time).await;
+    }
     neighbour.requests.lock().unwrap().push(RecordedRequest { line, headers, body });
     match neighbour.behaviour {
-        Behaviour::Answer(status) => StatusCode::from_u16(status).unwrap(),
+        Behaviour::Answer(status) | Behaviour::AnswerAfter(_, status) => {
+            StatusCode::from_u16(status).unwrap()
+        }
         Behaviour::Hang => std::future::pending().await,
     }
 }

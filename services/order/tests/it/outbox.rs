@@ -2,10 +2,13 @@ use std::time::Duration;
 
 use envelope::{CorrelationId, Envelope, Event};
 use events::{OrderCompleted, OrderCreated, OrderUpdated};
+use kafka::Settings;
 use sandbox::testing::{TestSpace, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{App, Ask, Rows, an_order, an_order_with, traced};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn what_is_said_fits_its_schema_and_tells_of_its_flow() {
@@ -79,7 +82,27 @@ async fn orders_are_taken_while_kafka_is_away() {
 async fn what_is_said_is_published() {
     let space = TestSpace::new().await;
     let app = App::with_kafka(&space, space.kafka_brokers()).await;
-    app.place(&an_order_with(json!({ "complete": true }))).await;
+    let order = an_order_with(json!({ "complete": true }));
+    let placed = app.post("/orders").json(&order).answer().await.json();
     let drained = async || (app.rows().await.events == 0).then_some(());
-    eventually("an empty outbox", Duration::from_secs(20), drained).await;
+    eventually("an empty outbox", PATIENCE, drained).await;
+
+    let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
+    let completed_at = placed.get("completed_at");
+    let types =
+        [(OrderCreated::TYPE, "open", None), (OrderCompleted::TYPE, "completed", completed_at)];
+    for (version, (event_type, status, completed_at)) in (1..).zip(types) {
+        let topic = settings.prefixed(event_type);
+        let records = kafka::read_to_end(&settings, &topic, PATIENCE).unwrap();
+        assert_eq!(records.len(), 1, "{event_type}");
+        assert_eq!(records[0].key.as_deref(), placed["id"].as_str().map(str::as_bytes));
+        let event = kafka::decode(&records[0]).unwrap();
+        assert_eq!(event.envelope.event_type, event_type);
+        assert_eq!(event.envelope.version, Some(version));
+        let data: Value = serde_json::from_slice(&event.data).unwrap();
+        assert_eq!((&data["status"], data.get("completed_at")), (&json!(status), completed_at));
+        for field in ["tenant_id", "customer_email", "currency", "items", "total", "created_at"] {
+            assert_eq!(data[field], placed[field], "{field}");
+        }
+    }
 }
