@@ -8,7 +8,7 @@ owner_psql() {
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres "$@"
 }
 
-for name in order billing notification analytics ops; do
+for name in order billing notification analytics; do
     password=${name^^}_DB_PASSWORD
     # By the environment: everybody on the host can read the arguments of a process.
     ROLE_PASSWORD=${!password:?is not set} owner_psql --set name="$name" <<'SQL'

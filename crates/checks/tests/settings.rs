@@ -89,6 +89,22 @@ fn compose_passes_every_setting_on() {
     assert!(missing.is_empty(), "docker-compose.yml does not pass on {missing:?}");
 }
 
+#[test]
+fn compose_creates_the_databases_that_its_services_use_and_no_others() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let script = fs::read_to_string(root.join("deploy/postgres/roles.sh")).unwrap();
+    let compose = fs::read_to_string(root.join("docker-compose.yml")).unwrap();
+    let mut lines = script.lines();
+    let created = lines.find_map(|it| it.strip_prefix("for name in ")?.strip_suffix("; do"));
+    let created: BTreeSet<_> = created.unwrap().split(' ').map(str::to_owned).collect();
+    let urls = compose.split("@postgres/").skip(1);
+    let used: BTreeSet<_> = urls.filter_map(|rest| Some(rest.lines().next()?.to_owned())).collect();
+    assert_eq!(created, used);
+    let passwords = compose.lines().filter_map(|line| line.trim().split_once("_DB_PASSWORD: "));
+    let given: BTreeSet<_> = passwords.map(|(name, _)| name.to_lowercase()).collect();
+    assert_eq!(created, given);
+}
+
 fn services() -> [(&'static str, Command); 4] {
     [
         ("order", order::Config::command()),

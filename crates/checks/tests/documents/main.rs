@@ -6,6 +6,7 @@
 mod commands;
 mod comments;
 mod document;
+mod indexes;
 mod links;
 mod makefile;
 mod mentions;
@@ -100,6 +101,28 @@ fn every_setting_that_a_document_names_exists() {
 #[test]
 fn every_document_that_the_sources_name_exists() {
     assert_none(&mentions::dead(&Tree::read()));
+}
+
+#[test]
+fn every_index_that_can_be_built_before_is_on_the_page() {
+    let tree = Tree::read();
+    let page = tree.document("docs/operations.md").unwrap();
+    assert_none(&indexes::differing(page, &tree));
+}
+
+#[test]
+fn an_index_that_is_missing_or_differs_is_found() {
+    let start = "create index concurrently if not exists";
+    let text = format!(
+        "```sql\n-- A comment.\n{start} outbox_by_lane on outbox (shard, topic, id);\n\
+         {start} activity_by_time on activity (id);\n```\n"
+    );
+    let found = indexes::differing(&Document::parse("page.md", &text), &Tree::read());
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    let has = |text: &str| found.iter().any(|it| it.contains(text));
+    assert!(has("0009_standing.sql:1: page.md does not list: create index if not exists inbox_by"));
+    assert!(has("page.md:4: no migration has: create index if not exists activity_by_time"));
+    assert!(!has("outbox_by_lane"), "{found:?}");
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod files;
 mod promql;
 mod promtool;
 mod rules;
+mod targets;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use consumer::State;
 use ops::{ARRIVING_FOR, LAG_THRESHOLD, NEW_FOR, RULES, STALLED_AFTER};
 
 use crate::files::{RuleText, read, rules};
@@ -72,6 +73,39 @@ fn each_alert_says_what_it_means_and_has_its_entry_in_the_runbook() {
     }
     let alerts: BTreeSet<_> = alerts().into_iter().map(|(name, _)| name).collect();
     assert_eq!(alerts, entries, "the runbook has entries of alerts that are gone");
+}
+
+/// Returns how a state's entry in the runbook begins. `None` if the state needs no entry.
+fn entry(state: &State) -> Option<String> {
+    match state {
+        State::Running => None,
+        State::Troubled(_)
+        | State::Waiting(_)
+        | State::Halted(_)
+        | State::Paused { .. }
+        | State::BreakerOpen(_)
+        | State::Stopped => Some(format!("- `{state}`")),
+    }
+}
+
+#[test]
+fn the_runbook_has_an_entry_for_every_state_of_a_subscription() {
+    let text = || "..".to_owned();
+    // With a new state `entry` does not compile. Add it here, too.
+    let states = [
+        State::Running,
+        State::Troubled(vec![text()]),
+        State::Waiting(text()),
+        State::Halted(text()),
+        State::Paused { by: text(), why: text() },
+        State::BreakerOpen(vec![text()]),
+        State::Stopped,
+    ];
+    let runbook = read("docs/operations.md");
+    let stalled = runbook.split("\n### ").find(|it| it.starts_with("Stalled\n")).unwrap();
+    let entries = states.iter().filter_map(entry);
+    let missing: Vec<_> = entries.filter(|it| !stalled.contains(it.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operations.md has no entries {missing:?}");
 }
 
 #[test]
