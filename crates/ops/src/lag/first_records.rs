@@ -17,9 +17,9 @@ use super::partition_lag::{Ends, TopicPartition};
 const POLL: Duration = Duration::from_millis(50);
 /// Number of clients that read concurrently.
 const AT_ONCE: usize = 4;
-/// Time limit of a round: half of what all of them have together, so that partitions that do not
-/// answer leave readers to others.
-const ROUND: Duration = Duration::from_millis(1_500);
+/// How long a round waits for its other partitions after one has answered, so that those that do
+/// not leave their reader to other rounds.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// An offset of a partition.
 pub(super) type PartitionOffset = (TopicPartition, i64);
@@ -66,10 +66,7 @@ pub(super) fn first_records(
     places: &BTreeMap<PartitionOffset, Rank>,
     deadline: Instant,
 ) -> HashMap<PartitionOffset, First> {
-    let read = |round: &Round<'_>| {
-        let limit = deadline.min(Instant::now() + ROUND);
-        round.read(settings, limit).unwrap_or_default()
-    };
+    let read = |round: &Round<'_>| round.read(settings, deadline).unwrap_or_default();
     read_all(&rounds(places), deadline, read).into_iter().collect()
 }
 
@@ -118,7 +115,7 @@ impl Round<'_> {
     fn read(
         &self,
         settings: &Settings,
-        limit: Instant,
+        deadline: Instant,
     ) -> Result<Vec<(PartitionOffset, First)>, KafkaError> {
         let client = cluster::client(settings, &settings.prefixed("reader"))?;
         {
@@ -131,7 +128,8 @@ impl Round<'_> {
         }
         let mut left: HashMap<_, _> = self.offsets.iter().copied().collect();
         let mut firsts = Vec::new();
-        while !left.is_empty() && Instant::now() < limit {
+        let mut until = deadline;
+        while !left.is_empty() && Instant::now() < until {
             let (partition, first) = match client.poll(POLL) {
                 Some(Ok(record)) => {
                     let millis = record.timestamp().to_millis();
@@ -144,6 +142,7 @@ impl Round<'_> {
             if let Some(offset) = left.remove(&partition) {
                 let at = TopicPartition { topic: self.topic.to_owned(), partition };
                 firsts.push(((at, offset), first));
+                until = deadline.min(Instant::now() + QUIET);
             }
         }
         Ok(firsts)
