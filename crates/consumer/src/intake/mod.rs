@@ -86,7 +86,7 @@ pub(crate) struct Intake {
     /// Time of the last measurement of the lag without the statistics.
     measured: Instant,
     /// The code of the last error of the client, until a record arrives or a refusal ends.
-    last_error: Option<Option<RDKafkaErrorCode>>,
+    last_error: Option<RDKafkaErrorCode>,
     refusal: Option<Refusal>,
 }
 
@@ -194,7 +194,7 @@ impl Intake {
 
     /// Logs an error of the client, which recovers by itself, unless it is that of the last time.
     fn report_error(&mut self, error: &KafkaError) {
-        let code = error.rdkafka_error_code();
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if self.last_error == Some(code) {
             return;
         }

@@ -20,21 +20,19 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Returns the refusal that an error reports. Other errors are temporary.
-    pub(super) fn reported_by(code: Option<Code>, assignments: u64, now: Instant) -> Option<Self> {
-        let refuses = |code: &Code| {
-            matches!(
-                code,
-                Code::TopicAuthorizationFailed
-                    | Code::GroupAuthorizationFailed
-                    | Code::ClusterAuthorizationFailed
-                    | Code::SaslAuthenticationFailed
-                    | Code::Authentication
-                    | Code::SSL
-                    | Code::InvalidTopic
-                    | Code::InvalidGroupId
-            )
-        };
-        Some(Self { code: code.filter(refuses)?, assignments, asked: now })
+    pub(super) fn reported_by(code: Code, assignments: u64, now: Instant) -> Option<Self> {
+        let refuses = matches!(
+            code,
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::SaslAuthenticationFailed
+                | Code::Authentication
+                | Code::SSL
+                | Code::InvalidTopic
+                | Code::InvalidGroupId
+        );
+        refuses.then_some(Self { code, assignments, asked: now })
     }
 
     /// Returns whether the group has assigned partitions since, which it refused.
@@ -61,9 +59,8 @@ mod tests {
     #[test]
     fn a_refusal_ends_by_what_it_refused() {
         let now = Instant::now();
-        let of = |code| Refusal::reported_by(Some(code), 3, now);
+        let of = |code| Refusal::reported_by(code, 3, now);
         assert!(of(Code::BrokerTransportFailure).is_none());
-        assert!(Refusal::reported_by(None, 3, now).is_none());
         for (code, by_group, by_answer) in [
             (Code::GroupAuthorizationFailed, true, false),
             (Code::Authentication, false, true),
