@@ -37,7 +37,7 @@ pub enum InitError {
     Variable {
         /// Its name.
         variable: &'static str,
-        /// What is wrong with its value.
+        /// Why its value is invalid.
         why: String,
     },
     /// The exporter can't be created from the OTLP settings.

@@ -55,8 +55,8 @@ pub(super) fn query_problem(error: LettersError) -> Problem {
     }
 }
 
-/// Returns the letters of a subscription of this service. Fails with 409 if nothing is consumed
-/// here, and with 404, which names the existing ones, if there is no such subscription.
+/// Returns the letters of a subscription of this service. Fails with 409 if the service consumes
+/// nothing, and with 404 if it has no such subscription; the response names those that it has.
 pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letters, Problem> {
     let letters = admin.letters.iter().find(|letters| letters.group() == group);
     letters.ok_or_else(|| {

@@ -35,7 +35,7 @@ pub(crate) struct Chosen {
     pub(crate) unavailable: Vec<(String, Error)>,
     /// When the newest of the jobs was enqueued, or failed. `None` without jobs, or with ids.
     pub(crate) until: Option<String>,
-    /// Whether there are more jobs than were counted.
+    /// `true` if there are more jobs than were counted.
     is_cut: bool,
     tally: Tally,
 }

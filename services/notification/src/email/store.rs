@@ -189,7 +189,7 @@ pub(crate) async fn sent(tx: &mut PgConnection, order: OrderId, kind: &str) -> s
     Ok(())
 }
 
-/// Records that an e-mail failed for good. Returns `false` if there is no such e-mail to be sent.
+/// Records the final failure of an e-mail. Returns `false` if no such e-mail waits to be sent.
 pub(crate) async fn given_up(
     tx: &mut PgConnection,
     order: OrderId,

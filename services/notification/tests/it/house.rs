@@ -121,6 +121,16 @@ impl House {
         .await
     }
 
+    /// Waits until there is no job.
+    pub(crate) async fn until_no_job(&self) {
+        eventually("no job", PATIENCE, async || {
+            let jobs: i64 =
+                sqlx::query_scalar("select count(*) from job").fetch_one(&self.pool).await.unwrap();
+            (jobs == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until a statement of the service is blocked by a lock of the test.
     pub(crate) async fn until_waiting_for_a_lock(&self) {
         statements_wait_for_a_lock(&self.pool, 1, PATIENCE).await;

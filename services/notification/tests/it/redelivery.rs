@@ -40,16 +40,6 @@ async fn has(running: &RunningService, event: &Encoded, status: &str) -> Value {
     .await
 }
 
-/// Waits until there is no job.
-async fn no_job(house: &House) {
-    eventually("no job", PATIENCE, async || {
-        let jobs: i64 =
-            sqlx::query_scalar("select count(*) from job").fetch_one(&house.pool).await.unwrap();
-        (jobs == 0).then_some(())
-    })
-    .await;
-}
-
 async fn redeliver(running: &RunningService, delivery: &Value) {
     let path = format!("/deliveries/{}/redeliver", delivery["id"].as_str().unwrap());
     assert_eq!(post(running, &path).await.0, 202);
@@ -88,7 +78,7 @@ async fn what_is_asked_for_again_during_an_attempt_is_sent_again_however_that_en
             _ => vec![json!(status), json!(200)],
         };
         assert_eq!(seen, expected);
-        no_job(&house).await;
+        house.until_no_job().await;
         running.shutdown().await;
     }
 }
@@ -163,7 +153,7 @@ async fn a_job_of_the_release_before_delivers_and_one_of_an_earlier_round_does_n
     .await
     .unwrap();
     sqlx::query("update job set run_at = now()").execute(&house.pool).await.unwrap();
-    no_job(&house).await;
+    house.until_no_job().await;
     let ids = target.ids();
     assert_eq!(has(&running, &old, "delivered").await["id"], ids[2].as_str());
     assert_eq!(ids.len(), 3);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// How long the content of a message to `scanned@` is scanned before it is accepted.
 const SCAN: Duration = Duration::from_secs(8);
@@ -34,6 +35,8 @@ pub(crate) struct Sink {
     tries: Arc<Mutex<HashMap<String, usize>>>,
     /// Number of further connections that are turned away.
     turned_away: Arc<AtomicUsize>,
+    /// Lets `doubtful@` be refused.
+    refusal: Arc<Notify>,
 }
 
 impl Sink {
@@ -71,6 +74,11 @@ impl Sink {
         self.turned_away.store(connections, Ordering::SeqCst);
     }
 
+    /// Refuses an e-mail to `doubtful@example.com`, which waits until then.
+    pub(crate) fn refuses_the_doubtful(&self) {
+        self.refusal.notify_one();
+    }
+
     async fn receive(&self, stream: TcpStream) -> std::io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
@@ -97,6 +105,10 @@ impl Sink {
                         }
                         "stranger" => "530 5.7.0 log in first",
                         "hanging" => std::future::pending().await,
+                        "doubtful" => {
+                            self.refusal.notified().await;
+                            "550 5.1.1 <doubtful@example.com>: unknown"
+                        }
                         _ => "250 OK",
                     }
                 }

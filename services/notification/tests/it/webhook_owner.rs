@@ -245,12 +245,7 @@ async fn a_webhook_and_its_deliveries_are_its_tenants_alone() {
     let delivered = until_delivery(&house, &running, completed.subject(), "delivered").await;
     let (webhook, delivery) =
         (webhook["id"].as_str().unwrap(), delivered[0]["id"].as_str().unwrap());
-    eventually("no job left", PATIENCE, async || {
-        let jobs: i64 =
-            sqlx::query_scalar("select count(*) from job").fetch_one(&house.pool).await.unwrap();
-        (jobs == 0).then_some(())
-    })
-    .await;
+    house.until_no_job().await;
     let state = "select (select jsonb_agg(to_jsonb(webhooks)) from webhooks)::text
                     || (select jsonb_agg(to_jsonb(deliveries)) from deliveries)::text
                     || (select count(*) from webhook_secrets)
