@@ -12,6 +12,8 @@ use crate::admin::Startup;
 const BACKOFF: Duration = Duration::from_secs(1);
 /// Maximum wait for a connection, before the reason of its absence is determined.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Maximum wait for a lock of a table, behind which all statements of the earlier release wait.
+const LOCK: &str = "2s";
 /// Time limit of the check for a session-sharing pooler.
 const SESSIONS: Duration = Duration::from_secs(5);
 
@@ -19,8 +21,8 @@ const SESSIONS: Duration = Duration::from_secs(5);
 /// own. Waits for a database that is unavailable or refuses, also because of missing permissions,
 /// and reports the reason in `startup`.
 ///
-/// Uses a connection without the time limits of the service's sessions: a migration may take longer
-/// than a statement.
+/// Uses a connection of its own without a statement timeout, since a migration may take longer than
+/// a statement of the service.
 pub(super) async fn migrate(
     database: PgConnectOptions,
     own: Option<Migrations>,
@@ -29,6 +31,13 @@ pub(super) async fn migrate(
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT)
+        .after_connect(|session, _| {
+            Box::pin(async move {
+                let limits = [("statement_timeout", "0"), ("lock_timeout", LOCK)];
+                let limits = limits.map(|(name, value)| (name, value.to_owned()));
+                pg::set_in_session(session, &limits).await
+            })
+        })
         .connect_lazy_with(database.clone());
     let migrating = Migrating { pool: pool.clone(), startup };
     // Migrations take a session lock, which such a pooler would hand over to another client.

@@ -1,4 +1,6 @@
-use pg::Migrations;
+use std::time::Duration;
+
+use pg::{ErrorClass, Migrations};
 use sandbox::testing::TestSpace;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgPool, SqlSafeStr};
@@ -46,6 +48,40 @@ async fn each_migration_is_applied_once() {
     sqlx::query("insert into note values (1, 'one')").execute(&pool).await.unwrap();
     assert_eq!(versions(&pool).await, [1, 2]);
     assert_eq!(log.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_migration_has_no_time_limit_and_the_pool_keeps_its_own() {
+    let space = TestSpace::new().await;
+    let (one, other) = (limited(&space), limited(&space));
+    let slow = release(&["select pg_sleep(0.5)"]);
+    // The second one waits for the first one, longer than for a lock of a table.
+    let (first, second) = tokio::join!(slow.run(&one), slow.run(&other));
+    first.and(second).unwrap();
+    assert_eq!(versions(&one).await, [1]);
+    assert!(sqlx::query("select pg_sleep(0.5)").execute(&one).await.is_err());
+}
+
+/// Returns a pool of one session with short limits.
+fn limited(space: &TestSpace) -> PgPool {
+    pg::PoolOptions::new("note")
+        .max_connections(1)
+        .statement_timeout(Duration::from_millis(200))
+        .setting("lock_timeout", "100ms")
+        .connect_lazily(space.database_url().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_migration_gives_way_to_others_while_its_table_is_locked() {
+    let (space, pool) = database().await;
+    release(&SCHEMA[..1]).run(&pool).await.unwrap();
+    let mut dump = pool.begin().await.unwrap();
+    sqlx::query("select from note").execute(&mut *dump).await.unwrap();
+    let waited = release(&SCHEMA[..2]).run(&limited(&space)).await.unwrap_err();
+    assert_eq!(pg::classify_chain(&waited), Some(ErrorClass::Conflict));
+    dump.commit().await.unwrap();
+    release(&SCHEMA[..2]).run(&limited(&space)).await.unwrap();
+    assert_eq!(versions(&pool).await, [1, 2]);
 }
 
 #[tokio::test]
