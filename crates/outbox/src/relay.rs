@@ -5,7 +5,7 @@ use kafka::Settings;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::FlowSteps;
 use telemetry::instruments::Meter;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -73,11 +73,14 @@ pub struct Relay {
     steps: FlowSteps,
     status: watch::Sender<Vec<PausedTopic>>,
     loss: watch::Sender<Option<String>>,
+    /// Set once the database is known to keep sessions, and with them advisory locks.
+    keeps_sessions: OnceCell<()>,
 }
 
 impl Relay {
-    /// Creates a relay. `database` is the service's migrated database; `wake` is the waker that its
-    /// writers use.
+    /// Creates a relay. `database` is the service's migrated database, not behind a pooler that
+    /// shares sessions (see [`pg::keeps_sessions`]): there the relay publishes nothing, and its
+    /// [`status`](Self::status) says so. `wake` is the waker that its writers use.
     pub fn new(
         database: PgConnectOptions,
         kafka: Settings,
@@ -86,7 +89,8 @@ impl Relay {
     ) -> Self {
         let instruments = Instruments::new(meter);
         let (status, loss) = (watch::Sender::default(), watch::Sender::default());
-        Self { database, kafka, wake, instruments, steps: FlowSteps::off(), status, loss }
+        let (steps, keeps_sessions) = (FlowSteps::off(), OnceCell::new());
+        Self { database, kafka, wake, instruments, steps, status, loss, keeps_sessions }
     }
 
     /// Records the wait of each event, and its publication, as steps of its flow.
@@ -119,7 +123,7 @@ impl Relay {
             let Err(error) = self.session(&mut reporter, shutdown, &mut losses).await else {
                 return;
             };
-            // Nobody knows which of them last.
+            // Without a session it is unknown which pauses still apply.
             self.status.send_replace(Vec::new());
             losses.log(&error);
             shutdown.run_until_cancelled(sleep(losses.backoff)).await;
@@ -132,6 +136,7 @@ impl Relay {
         shutdown: &CancellationToken,
         losses: &mut Losses,
     ) -> Result<(), SessionError> {
+        self.keeps_sessions.get_or_try_init(|| self.check_sessions()).await?;
         // Before the relay joins, because others would leave shards to one that can't search them,
         // and before the session of the locks, which the server ends when it is silent.
         let searcher = pg::within(CONNECT, Searcher::open(self.database.clone())).await?;
@@ -153,6 +158,14 @@ impl Relay {
         ended?;
         session.release().await;
         Ok(())
+    }
+
+    /// Fails if a pooler hands the sessions of Postgres from one connection to another. The locks
+    /// of the shards would stay with a session that nobody has, and two relays publish one shard.
+    async fn check_sessions(&self) -> Result<(), SessionError> {
+        // Boxed, since the future of two connection attempts is large.
+        let keeps = Box::pin(pg::keeps_sessions(&self.database));
+        if pg::within(CONNECT, keeps).await? { Ok(()) } else { Err(SessionError::SharedSessions) }
     }
 }
 
@@ -212,9 +225,14 @@ impl Losses {
 
     /// Doubles the wait after each session that published rows and deleted none, because the next
     /// one publishes them again, and after each that ended before its first record because its
-    /// producer or its search failed, because the next one fails too.
+    /// producer or its search failed or sessions are shared, because the next one fails too.
     fn ended(&mut self, reached: Reached, error: Option<&SessionError>) {
-        let will_recur = matches!(error, Some(SessionError::Producer(_) | SessionError::Search(_)));
+        let will_recur = matches!(
+            error,
+            Some(
+                SessionError::Producer(_) | SessionError::Search(_) | SessionError::SharedSessions
+            )
+        );
         self.backoff = match reached {
             Reached::Nothing if !will_recur => self.backoff,
             Reached::Nothing | Reached::Acknowledged => (2 * self.backoff).min(MAX_BACKOFF),

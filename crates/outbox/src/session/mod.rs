@@ -69,6 +69,10 @@ const SETTLES: Duration = Duration::from_secs(5);
 pub(crate) enum SessionError {
     #[error("the relay's session in the database failed")]
     Database(#[from] sqlx::Error),
+    #[error(
+        "a pooler shares the sessions of Postgres (PgBouncer with pool_mode=transaction or statement)"
+    )]
+    SharedSessions,
     #[error("newly taken shards can't be searched")]
     Search(#[source] sqlx::Error),
     #[error("published rows can't be deleted: {0}")]

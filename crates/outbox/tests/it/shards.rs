@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use sandbox::PgBouncer;
 use sandbox::testing::eventually;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -33,6 +34,22 @@ async fn relays_share_the_shards_and_take_over_in_order() {
     }
     shutdown.cancel();
     second.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_whose_sessions_a_pooler_shares_says_so_and_publishes_nothing() {
+    let house = House::new().await;
+    let url = house.space.database_url();
+    let Some(bouncer) = PgBouncer::start(url, "transaction", &[]).await else { return };
+    let pooled = bouncer.url().parse::<PgConnectOptions>().unwrap().extra_float_digits(None);
+    let pooled = house.beside(PgPool::connect_lazy_with(pooled));
+    let (shutdown, relay, status) = pooled.relay_with_status();
+    house.write(&[shipped("P-1", 1)]).await;
+    let loss = eventually("the relay to refuse", PATIENCE, async || status.loss()).await;
+    assert!(loss.contains("pool_mode=transaction"), "{loss}");
+    assert_eq!(house.waiting().await, 1);
+    shutdown.cancel();
+    relay.await.unwrap();
 }
 
 /// The class of the locks that relays up to version 0.1 take.
