@@ -1,12 +1,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use tokio::runtime::Handle;
 
 use crate::Settings;
+use crate::admin::Admin;
 
 /// The settings of topics, as far as the cluster reveals them.
 pub(crate) struct Configs(HashMap<String, Result<Config, RDKafkaErrorCode>>);
@@ -18,11 +17,10 @@ impl Configs {
     /// Requests the settings of these topics (names on the cluster). Fails if the cluster does not
     /// answer.
     pub(crate) async fn ask(settings: &Settings, topics: &[String]) -> Result<Self, KafkaError> {
-        let admin = Admin(Some(settings.client().create()?));
-        let Some(client) = &admin.0 else { return Err(KafkaError::Canceled) };
+        let admin = Admin::new(settings)?;
         let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
-        let answers = client.describe_configs(&asked, &options).await?;
+        let answers = admin.client()?.describe_configs(&asked, &options).await?;
         let answers = answers.into_iter().map(|answer| answer.map(Config));
         Ok(Self(topics.iter().cloned().zip(answers).collect()))
     }
@@ -31,17 +29,6 @@ impl Configs {
     pub(crate) fn of(&self, topic: &str) -> Result<&Config, RDKafkaErrorCode> {
         let config = self.0.get(topic).ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
         config.as_ref().map_err(|code| *code)
-    }
-}
-
-/// A client that is dropped on another thread, because its drop waits for its own threads.
-struct Admin(Option<AdminClient<DefaultClientContext>>);
-
-impl Drop for Admin {
-    fn drop(&mut self) {
-        if let (Some(client), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn_blocking(move || drop(client));
-        }
     }
 }
 

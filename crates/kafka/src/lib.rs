@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admin;
 mod binding;
 mod configs;
 mod dead_letter;

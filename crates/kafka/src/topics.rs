@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use envelope::TopicSpec;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::Settings;
+use crate::admin::Admin;
 use crate::configs::{Configs, is_unreachable};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -224,7 +224,7 @@ async fn create<'a>(
     settings: &Settings,
     specs: &[&'a TopicSpec],
 ) -> Result<Vec<(&'a TopicSpec, Option<RDKafkaErrorCode>)>, KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = settings.client().create()?;
+    let admin = Admin::new(settings)?;
     let rows: Vec<_> = specs
         .iter()
         .map(|spec| {
@@ -242,7 +242,7 @@ async fn create<'a>(
         })
         .collect();
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-    let answers = admin.create_topics(&wanted, &options).await?;
+    let answers = admin.client()?.create_topics(&wanted, &options).await?;
     let refused = answers.into_iter().map(|answer| match answer {
         // Another client has created it.
         Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
