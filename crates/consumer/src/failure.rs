@@ -17,8 +17,8 @@ pub enum Class {
     /// continue. Attempts are counted only if this lasts while others succeed (see
     /// [`Options::conflict_limit`](crate::Options::conflict_limit)).
     Conflict,
-    /// A dependency of every message is unavailable: the subscription waits, and no attempt is
-    /// counted.
+    /// A dependency is unavailable, and no attempt is counted. The subscription waits if the
+    /// database accepts no write either; otherwise only the message's key waits.
     Unavailable,
 }
 
@@ -112,8 +112,10 @@ impl Failure {
         Self::new(Class::Transient, error)
     }
 
-    /// Creates a failure for an unavailable dependency of every message. The text of the error is
-    /// shown as the reason of a parked key, without a token, on the admin port.
+    /// Creates a failure for an unavailable dependency. While the database accepts writes, each key
+    /// that fails so is tried again by itself, uncounted, and the others continue; to stop them,
+    /// [pause](crate::pause) the subscription. The text of the error is shown as the reason of a
+    /// parked key, without a token, on the admin port.
     pub fn unavailable<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Unavailable, error)
     }

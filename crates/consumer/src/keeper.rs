@@ -122,7 +122,7 @@ impl Keeper {
         let changed = Arc::clone(&self.changed);
         loop {
             let keeping = async {
-                match pg::within(STATEMENT, self.keep_up()).await {
+                match self.keep_up().await {
                     Ok(()) => {
                         self.waiting = None;
                         self.status.set_problems(FOUND_BY, Vec::new());
@@ -175,7 +175,7 @@ impl Keeper {
     async fn keep_up(&mut self) -> sqlx::Result<()> {
         // Taken before the rows are read, because a later success may be newer than the counts.
         let succeeded = self.subscription.take_succeeded();
-        let read = self.read(&succeeded).await;
+        let read = pg::within(STATEMENT, self.read(&succeeded)).await;
         let holds = read.inspect_err(|_| self.subscription.put_succeeded(&succeeded))?;
         if holds.breakers.is_empty() {
             self.breakers.forget_tried();
@@ -188,7 +188,7 @@ impl Keeper {
             *known = Some(holds);
             is_new
         });
-        self.report().await
+        pg::within(STATEMENT, self.report()).await
     }
 
     /// Reads the shared state. Letters that precede a success of their type no longer count.

@@ -62,7 +62,9 @@ enum RunError {
 }
 
 impl Consumer {
-    /// Runs until `shutdown` is cancelled. Waits while Kafka or the database is unavailable. At
+    /// Runs until `shutdown` is cancelled. Waits while Kafka or the database is unavailable; with
+    /// [options](crate::Options::check) that can't work it only waits, as
+    /// [`State::Halted`](crate::State::Halted). At
     /// shutdown no further attempt begins. The consumer waits for running ones up to
     /// [`Options::drain_timeout`](crate::Options::drain_timeout), stores the offsets and leaves its
     /// group.
@@ -72,6 +74,17 @@ impl Consumer {
     /// [`State::Stopped`](crate::State::Stopped). If the runtime ends first, running transactions
     /// roll back. Messages without a stored offset are redelivered.
     pub async fn run(self, shutdown: CancellationToken) {
+        if let Err(error) = self.options.check(Duration::MAX) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                group = self.group(),
+                "nothing is consumed"
+            );
+            let _halted = self.status.halt(error.to_string());
+            shutdown.cancelled().await;
+            self.status.stop();
+            return;
+        }
         let (keeper, ended) = (Keeper::new(&self), CancellationToken::new());
         let orders = keeper.orders();
         let copies = Copies::new(&self, Arc::clone(&self.buried), shutdown.clone());

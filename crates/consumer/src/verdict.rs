@@ -265,8 +265,8 @@ impl Judge {
         Ok(outcomes)
     }
 
-    /// Takes back the marks of an attempt that does not count, or else the next crash, whoever
-    /// causes it, would count it.
+    /// Takes back the marks of an attempt that does not count. Otherwise the next crash would count
+    /// it, even if another message causes that.
     async fn take_back(&self, suspects: &[&Taken], failure: &Failure) {
         let marked: Vec<_> = suspects.iter().map(|it| (it.record(), it.retries)).collect();
         if let Err(error) = self.histories.take_back(&marked, &failure.reason().message).await {

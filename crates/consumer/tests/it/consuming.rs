@@ -91,6 +91,21 @@ async fn a_key_that_is_retried_keeps_its_order_and_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_consumer_with_options_that_can_not_work_says_so_until_its_end() {
+    let house = House::new().await;
+    let options = Options { max_batch: 0, ..House::options() };
+    let subscription = Subscription::new("group").each_once(note::<ParcelPacked>());
+    let running = house.run_with(options, subscription);
+    let halted = async || match running.status.state() {
+        State::Halted(why) => Some(why),
+        _ => None,
+    };
+    let why = eventually("the consumer to refuse", PATIENCE, halted).await;
+    assert!(why.contains("max_batch"), "{why}");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn what_is_unavailable_to_one_handler_parks_its_key_uncounted_and_says_so() {
     let house = House::new().await;
     let handler = troubled::<ParcelPacked>(6, || Failure::unavailable(io()));
