@@ -46,7 +46,7 @@ pub struct LetterGroup {
     /// Message of the last failure.
     pub reason: String,
     /// `open`, `acknowledged` or `ignored`, as set by an operator; `resolved` if no letter is open;
-    /// `regressed` if a letter died after another was resolved.
+    /// `regressed` if a letter died after another was resolved, until an operator sets it.
     pub status: String,
     /// An operator's note.
     pub note: Option<String>,
@@ -80,6 +80,7 @@ const COUNTED: &str = "select fingerprint, subscription,
            count(*) filter (where status = 'resolved') as resolved,
            count(*) filter (where status = 'discarded') as discarded,
            max(closed_at) filter (where status = 'resolved') as resolved_at,
+           min(died_at) filter (where status in ('dead', 'parked', 'replaying')) as open_since,
            max(died_at) filter (where status in ('dead', 'parked', 'replaying')) as open_died_at,
            min(died_at) as first_at, max(died_at) as last_at, max(seq) as last
     from dead_letter where true";
@@ -87,7 +88,7 @@ const COUNTED: &str = "select fingerprint, subscription,
 const LISTED: &str = "select counted.fingerprint, counted.subscription, letter.event_type, letter.exception, letter.reason,
            case when open = 0 then 'resolved'
                 when triage.status = 'ignored' then 'ignored'
-                when open_died_at > resolved_at and coalesce(triage.set_at < open_died_at, true) then 'regressed'
+                when open_died_at > resolved_at and coalesce(triage.set_at < greatest(resolved_at, open_since), true) then 'regressed'
                 else coalesce(triage.status, 'open') end as status,
            triage.note, triage.set_by as by, open, parked, replaying, resolved, discarded, first_at, last_at, last
     from counted

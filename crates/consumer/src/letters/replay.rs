@@ -1,32 +1,24 @@
 //! Replays as shown to and controlled by operators.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::bulk;
 use super::page::{before, limit, malformed};
-use super::settling;
+use super::settling::{self, COUNTED};
 use super::{LettersError, Page};
 
 /// Maximum number of failure reasons returned.
 const MAX_REASONS: i64 = 20;
 
 const COLUMNS: &str = "it.id, it.subscription, it.rehearsal, it.status, it.selected, it.rate, it.ramp, it.stop_after, it.force,
-    it.requested_by, it.why, it.note, it.requested_at, it.started_at, it.ended_at,
-    count(*) filter (where item.outcome = 'processed') as processed,
-    count(*) filter (where item.outcome = 'duplicate') as duplicate,
-    count(*) filter (where item.outcome = 'superseded') as superseded,
-    count(*) filter (where item.outcome = 'ignored') as ignored,
-    count(*) filter (where item.outcome = 'failed') as failed,
-    count(*) filter (where item.outcome = 'held') as held";
-
-const FROM: &str =
-    "from dead_letter_replay it left join dead_letter_replay_item item on item.replay = it.id";
+    it.requested_by, it.why, it.note, it.requested_at, it.started_at, it.ended_at";
 
 /// Number of letters of a replay by outcome.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, FromRow)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ReplayOutcomes {
     /// Letters that the handler applied.
@@ -60,7 +52,7 @@ pub struct Replay {
     /// Number of letters in the replay.
     pub selected: i64,
     /// Outcomes so far.
-    #[sqlx(flatten)]
+    #[sqlx(json)]
     pub outcomes: ReplayOutcomes,
     /// Letters a second.
     pub rate: Option<f64>,
@@ -144,26 +136,33 @@ pub async fn replays(
     let limit = self::limit(limit)?;
     let before: Option<Uuid> = cursor.map(|it| it.parse().map_err(|_| malformed())).transpose()?;
     // Ids ascend with time.
-    let mut query =
-        QueryBuilder::new("select * from (select id from dead_letter_replay where true");
+    let columns = columns();
+    let mut query = QueryBuilder::new(format!(
+        "select {columns} from (select * from dead_letter_replay where true"
+    ));
     if let Some(before) = before {
         query.push(" and id < ").push_bind(before);
     }
     if let Some(group) = group {
         query.push(" and subscription = ").push_bind(group);
     }
-    query.push(" order by id desc limit ").push_bind(limit + 1);
-    query.push(format!(
-        ") page join lateral (select {COLUMNS} {FROM} where it.id = page.id group by it.id) it on true order by it.id desc"
-    ));
+    query.push(" order by id desc limit ").push_bind(limit + 1).push(") it order by it.id desc");
     let found = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::of(found, limit, |it: &Replay| it.id.to_string()))
 }
 
 pub(super) async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Replay, LettersError> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS} {FROM} where it.id = "));
-    let found = query.push_bind(id).push(" group by it.id").build_query_as();
+    let columns = columns();
+    let mut query =
+        QueryBuilder::new(format!("select {columns} from dead_letter_replay it where it.id = "));
+    let found = query.push_bind(id).build_query_as();
     found.fetch_optional(executor).await?.ok_or_else(|| unknown(id))
+}
+
+/// Returns the columns of a [`Replay`]. Letters are counted only if no outcomes are stored, since a
+/// replay may have hundreds of thousands.
+fn columns() -> String {
+    format!("{COLUMNS}, coalesce(it.outcomes, {COUNTED}) as outcomes")
 }
 
 fn unknown(id: Uuid) -> LettersError {
@@ -284,6 +283,7 @@ impl StatusChange {
         settling::forget_begun(&mut tx, id).await?;
         if self.to == "cancelled" {
             settling::release(&mut tx, id).await?;
+            settling::keep_outcomes(&mut tx, id).await?;
         }
         let replay = find(&mut *tx, id).await?;
         tx.commit().await?;

@@ -40,7 +40,7 @@ pub struct NewReplay {
     pub ramp: bool,
     /// Pauses after this number of failures.
     pub stop_after: Option<u32>,
-    /// Includes parked and expired letters.
+    /// Includes parked and expired letters. A rehearsal of [ids](Selection::Ids) always does.
     pub force: bool,
     /// Name of the operator.
     pub by: String,
@@ -86,7 +86,8 @@ impl Letters {
         }
         if selected == 0 {
             return Err(LettersError::Conflict(format!(
-                "nothing to replay: no dead letter of {group} is chosen that is not being replayed, parked or expired"
+                "nothing to replay: no dead letter of {group} is chosen that is not being replayed, parked or expired; \
+                 force includes the last two"
             )));
         }
         let replay = sqlx::query("update dead_letter_replay set selected = $2 where id = $1");
@@ -154,10 +155,12 @@ async fn select(
         "with chosen as (select seq, status as was from dead_letter where erased_at is null and subscription = ",
     );
     query.push_bind(group);
-    // A rehearsal changes nothing, so it needs no force.
-    let statuses: &[&str] = if new.force || new.rehearse { &["dead", "parked"] } else { &["dead"] };
+    // A rehearsal of chosen letters changes nothing, so it needs no force. By filter it has the
+    // letters that the same replay would have: what it says is about that.
+    let forced = new.force || new.rehearse && matches!(new.selection, Selection::Ids(_));
+    let statuses: &[&str] = if forced { &["dead", "parked"] } else { &["dead"] };
     query.push(" and status = any(").push_bind(statuses).push(")");
-    if !new.force && !new.rehearse {
+    if !forced {
         query.push(" and (expires_at is null or expires_at > clock_timestamp())");
     }
     new.selection.constrain(&mut query);

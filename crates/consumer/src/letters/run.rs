@@ -366,37 +366,52 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Rehearses the letters of one key, in one transaction. After one that fails the later ones
-    /// are held.
-    async fn rehearse_key(&mut self, opened: &[OpenedLetter]) -> Result<(), Stop> {
-        let mut conflicts = 0;
-        // Up to the first letter that is not an event.
+    /// Rehearses the letters of one key, in their order. After one that fails the later ones are
+    /// held.
+    async fn rehearse_key(&mut self, mut opened: &[OpenedLetter]) -> Result<(), Stop> {
+        // A loop: recursion for each letter that is not an event would overflow the stack, because
+        // a key may have thousands of them.
+        loop {
+            ensure_running(!self.holds.is_cancelled())?;
+            let (outcomes, failure) = self.rehearse_events(opened).await?;
+            let (rehearsed, rest) = opened.split_at(outcomes.len());
+            if !rehearsed.is_empty() {
+                self.settled(rehearsed, &outcomes).await?;
+            }
+            let [first, behind @ ..] = rest else { return Ok(()) };
+            match (&failure, &first.content) {
+                (Some(failure), _) | (None, Content::Unreadable(failure)) => {
+                    self.fail(first.planned, failure).await?;
+                }
+                _ => self.ignore(first.planned).await?,
+            }
+            if self.plan.held.contains(&first.planned.key) {
+                let behind: Vec<_> = behind.iter().map(|it| it.planned).collect();
+                return self.hold(&behind).await;
+            }
+            opened = behind;
+        }
+    }
+
+    /// Rehearses the events before the first letter that is not one, in one transaction. Returns
+    /// the outcomes of those before the first failure, and the failure.
+    async fn rehearse_events(
+        &self,
+        opened: &[OpenedLetter],
+    ) -> Result<(Vec<Outcome>, Option<Failure>), Stop> {
         let messages: Vec<_> = opened.iter().map_while(message).collect();
-        let (outcomes, failure) = loop {
+        if messages.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let mut conflicts = 0;
+        loop {
             let rehearsing = self.replayer.attempts.rehearse_in_turn(&messages, self.holds);
             let (outcomes, failure) = rehearsing.await;
             ensure_running(!self.holds.is_cancelled())?;
             match failure {
                 Some(failure) if self.is_to_be_tried_again(&failure, &mut conflicts).await? => {}
-                failure => break (outcomes, failure),
+                failure => return Ok((outcomes, failure)),
             }
-        };
-        self.settled(&opened[..outcomes.len()], &outcomes).await?;
-        let rest = &opened[outcomes.len()..];
-        match (rest, failure) {
-            ([first, ..], Some(failure)) => self.fail(first.planned, &failure).await?,
-            ([first, ..], None) => match &first.content {
-                Content::Unreadable(failure) => self.fail(first.planned, failure).await?,
-                _ => self.ignore(first.planned).await?,
-            },
-            ([], _) => return Ok(()),
-        }
-        let behind = &rest[1..];
-        if self.plan.held.contains(&rest[0].planned.key) {
-            let behind: Vec<_> = behind.iter().map(|it| it.planned).collect();
-            self.hold(&behind).await
-        } else {
-            Box::pin(self.rehearse_key(behind)).await
         }
     }
 

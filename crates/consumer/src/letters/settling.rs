@@ -11,6 +11,11 @@ use super::bulk;
 use super::burial::{FailedAttempt, LetterReason, cut, fingerprint};
 use crate::outcome::Outcome;
 
+/// Subquery that counts the letters of the replay `it` by outcome.
+pub(super) const COUNTED: &str = "(select coalesce(jsonb_object_agg(outcome, letters), '{}')
+     from (select outcome, count(*) as letters from dead_letter_replay_item
+           where replay = it.id and outcome is not null group by outcome) counted)";
+
 /// The lease was lost, or the replay was paused or cancelled: nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[error("this instance no longer holds the lease of the replay")]
@@ -214,6 +219,16 @@ pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result
     Ok(())
 }
 
+/// Stores the outcomes of a replay that this transaction has ended. They are final: an outcome is
+/// only written while its replay is locked as `running`, an erasure changes the reason only, and
+/// pruning deletes whole rows. The statement that ends the replay can't count, because it does not
+/// see a batch whose commit it waited for.
+pub(super) async fn keep_outcomes(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result<()> {
+    let keep = format!("update dead_letter_replay it set outcomes = {COUNTED} where id = $1");
+    sqlx::query(sqlx::AssertSqlSafe(keep)).bind(replay).execute(tx).await?;
+    Ok(())
+}
+
 /// Ends a replay without remaining letters, or releases it for the next run.
 pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
     if bulk::bounded(end_if_empty(pool, lease)).await? {
@@ -236,6 +251,7 @@ async fn end_if_empty(pool: &PgPool, lease: Lease) -> sqlx::Result<bool> {
                     set status = 'done', ended_at = clock_timestamp(), note = null, leased_by = null, leased_until = null
                     where id = $1";
         sqlx::query(done).bind(lease.replay).execute(&mut *tx).await?;
+        keep_outcomes(&mut tx, lease.replay).await?;
         tx.commit().await?;
     }
     Ok(true)

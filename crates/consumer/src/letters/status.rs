@@ -7,7 +7,8 @@ use super::bulk;
 use super::letter::unknown;
 use super::{LettersError, Selection};
 
-/// Discards dead or parked letters of a group; they are pruned later. Returns their number.
+/// Discards dead or parked letters of a group; they are pruned later. Returns their number. Waits
+/// for other changes of letters in this process, and for erasures.
 ///
 /// # Errors
 /// Fails if an id is unknown, no selected letter can be discarded, or the database is unavailable.
@@ -25,6 +26,7 @@ pub async fn discard_letters(
 }
 
 /// Restores discarded letters of a group as dead, or as parked if they were. Returns their number.
+/// Waits for other changes of letters in this process, and for erasures.
 ///
 /// # Errors
 /// Fails if an id is unknown, no selected letter is discarded, or the database is unavailable.
@@ -64,9 +66,14 @@ impl StatusChange {
         ));
         query.push_bind(group).push(" and status = any(").push_bind(self.from).push(")");
         selection.constrain(&mut query);
-        let mut tx = bulk::begin(pool).await?;
-        let changed = query.build().execute(&mut *tx).await?.rows_affected();
-        tx.commit().await?;
+        let changing = async {
+            let mut tx = bulk::begin(pool).await?;
+            let changed = query.build().execute(&mut *tx).await?.rows_affected();
+            tx.commit().await?;
+            Ok(changed)
+        };
+        let _turn = bulk::turn().await;
+        let changed = bulk::bounded(Box::pin(changing)).await?;
         if changed == 0 {
             return Err(LettersError::Conflict(self.nothing.to_owned()));
         }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
-use crate::house::{CUSTOMER, House, Note, PATIENCE, Running, create, io, troubled};
+use crate::house::{CUSTOMER, House, Note, PATIENCE, Running, create, io, note, troubled};
 
 const GROUP: &str = "group";
 const FINE: &str = "a@example.com";
@@ -249,6 +249,8 @@ async fn what_was_replayed_in_vain_too_often_is_parked_until_it_is_forced() {
     }
     assert_eq!(house.letter(letter.id).await.status, "parked");
     assert!(refused(running.letters.request(one(letter)).await).contains("parked"));
+    let rehearsal = running.letters.request(NewReplay { rehearse: true, ..all() }).await;
+    assert!(refused(rehearsal).contains("force"), "a replay would not have it either");
     let forced = house.replay(&running.letters, NewReplay { force: true, ..one(letter) }).await;
     assert_eq!(outcomes(&forced.replay), [1, 0, 0, 0, 0]);
     running.end().await;
@@ -315,6 +317,32 @@ async fn a_rehearsal_that_fails_leaves_the_letters_as_they_were() {
         let after = (state().await.unwrap(), counters(), commits.load(Ordering::SeqCst));
         assert_eq!(after, before);
     }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn many_ignored_letters_of_one_key_are_rehearsed() {
+    let house = House::new().await;
+    let running = house.run_troubled(0);
+    let mut lost = house.event::<ParcelPacked>(ParcelId::new(), 1, FINE);
+    lost.envelope.event_type = "parcel.lost".into();
+    house.publish("parcel.packed", &lost).await;
+    house.letters_of(1).await;
+    running.end().await;
+    sqlx::query(
+        r#"insert into dead_letter (id, subscription, topic, partition, "offset", "timestamp", key, value, header_names,
+               header_values, exception, reason, causes, fingerprint, copied_at)
+           select gen_random_uuid(), subscription, topic, partition, "offset" + n, "timestamp", key, value, header_names,
+               header_values, exception, reason, causes, fingerprint, clock_timestamp()
+           from dead_letter, generate_series(1, 999) n"#,
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let subscription = Subscription::new(GROUP).each_once(note::<ParcelPacked>()).ignore_unknown();
+    let running = house.run(subscription);
+    let rehearsal = house.replay(&running.letters, NewReplay { rehearse: true, ..all() }).await;
+    assert_eq!(rehearsal.replay.outcomes.ignored, 1_000);
     running.end().await;
 }
 
@@ -439,6 +467,24 @@ async fn a_ramp_and_a_limit_of_failures_pause_a_replay() {
         (outcomes(&paused), paused.note.as_deref()),
         ([0, 0, 0, 3, 0], Some("3 failed again"))
     );
+    running.end().await;
+}
+
+#[tokio::test]
+async fn an_ended_replay_keeps_its_outcomes_when_its_letters_are_pruned() {
+    let house = House::new().await;
+    let running = house.run_troubled(usize::MAX);
+    house.send_dead(2).await;
+    let done = house.replay(&running.letters, all()).await.replay;
+    let cancelled = NewReplay { stop_after: Some(1), ..all() };
+    let cancelled = running.letters.request(cancelled).await.unwrap();
+    house.replay_is(cancelled.id, &["paused"]).await;
+    let cancelled = consumer::cancel_replay(&house.pool, cancelled.id, "ada").await.unwrap();
+    assert_eq!((outcomes(&done), outcomes(&cancelled)), ([0, 0, 0, 2, 0], [0, 0, 0, 1, 0]));
+    sqlx::query("delete from dead_letter").execute(&house.pool).await.unwrap();
+    assert_eq!(house.count("dead_letter_replay_item").await, 0);
+    let listed = consumer::replays(&house.pool, Some(GROUP), 9, None).await.unwrap();
+    assert_eq!(listed.items, [cancelled, done]);
     running.end().await;
 }
 
@@ -954,27 +1000,81 @@ async fn letters_are_discarded_restored_and_erased() {
     consumer::pause_replay(pool, queued.id, "ada").await.unwrap();
     assert!(refused(consumer::erase_letters(pool, CUSTOMER).await).contains("being replayed"));
     consumer::cancel_replay(pool, queued.id, "ada").await.unwrap();
-    for statement in [
-        "insert into pause (subscription, paused_by, why) values ('p', 'ada', $1)",
-        "insert into breaker (subscription, event_type, fingerprint, reason) values ('p', 't', 'f', $1)",
-        r#"insert into replay (id, subscription, topic, partition, "offset", outcome, reason)
-           values ('r', 'p', 't', 0, 0, 'failed', $1)"#,
-    ] {
-        let quoting = format!("no mailbox <{CUSTOMER}>");
-        sqlx::query(statement).bind(quoting).execute(pool).await.unwrap();
-    }
-    assert_eq!(consumer::erase_letters(pool, &CUSTOMER.to_uppercase()).await.unwrap(), 3);
+    house.quote_customer().await;
+    assert_eq!(consumer::erase_letters(pool, &CUSTOMER.to_uppercase()).await.unwrap(), 4);
     for letter in &letters {
         let erased = consumer::letter(pool, letter.id).await.unwrap();
         assert!(erased.value.is_none() && erased.key.is_none() && erased.headers.is_empty());
         assert_ne!(erased.summary.status, "dead");
+        assert_eq!(erased.summary.correlation_id, letter.correlation_id, "it has no address");
     }
     let left = "select concat_ws(', ', (select why from pause), (select reason from breaker),
-                                 (select reason from replay))";
+                                 (select reason from replay), (select distinct note from dead_letter_replay))";
     let left: String = sqlx::query_scalar(left).fetch_one(pool).await.unwrap();
-    assert_eq!(left, "erased, erased, erased");
+    assert_eq!(left, "erased, erased, erased, erased");
+    // As an earlier release has left erased letters.
+    sqlx::query("update dead_letter set event_id = $1, correlation_id = $1")
+        .bind(format!("signup/{CUSTOMER}"))
+        .execute(pool)
+        .await
+        .unwrap();
+    assert_eq!(consumer::erase_letters(pool, CUSTOMER).await.unwrap(), 0);
+    for table in ["dead_letter", "attempt"] {
+        let named = format!("{table} where num_nonnulls(event_id, correlation_id) > 0");
+        assert_eq!(house.count(&named).await, 0, "{table}");
+    }
     assert!(refused(consumer::restore_letters(pool, GROUP, &ids(&letters)).await).contains("none"));
     running.end().await;
+}
+
+impl House {
+    /// Writes the customer's address beside the letters.
+    async fn quote_customer(&self) {
+        for statement in [
+            "insert into pause (subscription, paused_by, why) values ('p', 'ada', $1)",
+            "insert into breaker (subscription, event_type, fingerprint, reason) values ('p', 't', 'f', $1)",
+            r#"insert into replay (id, subscription, topic, partition, "offset", outcome, reason)
+               values ('r', 'p', 't', 0, 0, 'failed', $1)"#,
+            "update dead_letter_replay set note = $1",
+            r#"insert into attempt (subscription, topic, partition, "offset", attempts, event_id, correlation_id)
+               values ('p', 't', 0, 0, 1, $1, $1)"#,
+            // Only its correlation id has the address.
+            r#"insert into dead_letter (id, subscription, topic, partition, "offset", "timestamp", header_names, header_values,
+                   correlation_id, exception, reason, causes, fingerprint)
+               values (gen_random_uuid(), 'p', 't', 0, 0, 0, '{}', '{}', $1, '', '', '', '')"#,
+        ] {
+            let quoting = format!("no mailbox <{CUSTOMER}>");
+            sqlx::query(statement).bind(quoting).execute(&self.pool).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn erasures_and_changes_of_letters_occupy_one_connection() {
+    let house = House::new().await;
+    let few = pg::PoolOptions::new("few").max_connections(2);
+    let few = few.connect_lazily(house.space.database_url().parse().unwrap());
+    let mut holding = house.pool.begin().await.unwrap();
+    sqlx::query("lock table dead_letter").execute(&mut *holding).await.unwrap();
+    let observing = async {
+        let waits = async || {
+            let waits = "select exists (select from pg_locks where relation = 'dead_letter'::regclass and not granted
+                             and database = (select oid from pg_database where datname = current_database()))";
+            let waits = sqlx::query_scalar::<_, bool>(waits).fetch_one(&house.pool);
+            waits.await.unwrap().then_some(())
+        };
+        eventually("somebody to wait for the table", PATIENCE, waits).await;
+        assert_eq!(few.size(), 1, "the other one waits without a connection");
+        holding.rollback().await.unwrap();
+    };
+    let every = Selection::Filter(LetterFilter::default());
+    let (erased, discarded, ()) = tokio::join!(
+        consumer::erase_letters(&few, CUSTOMER),
+        consumer::discard_letters(&few, GROUP, &every),
+        observing
+    );
+    assert_eq!(erased.unwrap(), 0);
+    assert!(refused(discarded).contains("none"));
 }
 
 #[tokio::test]
@@ -1011,6 +1111,8 @@ async fn letters_of_one_kind_are_a_group_that_resolves_and_regresses() {
     assert_eq!(replay.outcomes.failed + replay.outcomes.processed, 2);
     house.replay_rest(&running).await;
     assert_eq!(group().await.status, "resolved");
+    let (fingerprint, acknowledged) = (group().await.fingerprint, GroupStatus::Acknowledged);
+    consumer::set_letter_group(pool, &fingerprint, acknowledged, None, "ada").await.unwrap();
     running.faults.set(Some(consumer::Fault::new(consumer::FaultKind::Permanent)));
     running.end().await;
     let running = house.run_troubled(1);
@@ -1018,13 +1120,16 @@ async fn letters_of_one_kind_are_a_group_that_resolves_and_regresses() {
     house.letters_of(3).await;
     assert_eq!(group().await.status, "regressed");
     running.end().await;
-    let (fingerprint, ignored) = (group().await.fingerprint, GroupStatus::Ignored);
-    consumer::set_letter_group(pool, &fingerprint, ignored, None, "ada").await.unwrap();
-    let running = house.run_troubled(1);
-    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
-    house.letters_of(4).await;
-    assert_eq!(group().await.status, "ignored", "until somebody changes it");
-    running.end().await;
+    for (letters, status, name) in
+        [(4, acknowledged, "acknowledged"), (5, GroupStatus::Ignored, "ignored")]
+    {
+        consumer::set_letter_group(pool, &fingerprint, status, None, "ada").await.unwrap();
+        let running = house.run_troubled(1);
+        house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+        house.letters_of(letters).await;
+        assert_eq!(group().await.status, name, "until somebody changes it");
+        running.end().await;
+    }
 }
 
 impl House {
