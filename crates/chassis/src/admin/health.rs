@@ -30,12 +30,33 @@ pub(crate) struct Health {
     kafka: watch::Receiver<Kafka>,
     /// Problems of the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
-    /// Status of the relay. `None` if the service has no relay.
-    relay: Option<RelayStatus>,
+    outbox: OutboxReasons,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
     /// Cancelled when the shutdown begins, which closes the public port at once.
     shutdown: CancellationToken,
+}
+
+/// Source of the reasons why events wait in the outbox.
+#[derive(Clone)]
+pub(crate) enum OutboxReasons {
+    Relay(RelayStatus),
+    /// The service has no relay. Receives a reason while there are events nevertheless.
+    NoRelay(watch::Receiver<Vec<String>>),
+}
+
+impl OutboxReasons {
+    /// Returns a sentence for each reason.
+    fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Relay(relay) => {
+                let loss = relay.loss().map(|why| format!("the relay publishes nothing: {why}"));
+                let paused = relay.paused().into_iter().map(|paused| paused.to_string());
+                loss.into_iter().chain(paused).collect()
+            }
+            Self::NoRelay(reasons) => reasons.borrow().clone(),
+        }
+    }
 }
 
 /// Progress of the service's start.
@@ -89,7 +110,8 @@ pub(super) struct HealthReport {
     /// Problems of the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
-    /// Why events wait in the outbox: a sentence for each paused topic, or for the relay.
+    /// Why events wait in the outbox: a sentence for each paused topic, for the relay, or for its
+    /// absence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outbox: Vec<String>,
     subscriptions: BTreeMap<String, String>,
@@ -100,12 +122,12 @@ impl Health {
         pool: PgPool,
         KafkaState(kafka): KafkaState,
         topics: watch::Receiver<Vec<String>>,
-        relay: Option<RelayStatus>,
+        outbox: OutboxReasons,
         subscriptions: Vec<(String, Status)>,
         startup: watch::Receiver<Startup>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { pool, kafka, topics, relay, subscriptions, startup, shutdown }
+        Self { pool, kafka, topics, outbox, subscriptions, startup, shutdown }
     }
 
     /// Probes the database, and returns the status code and body of `/readyz`.
@@ -121,10 +143,7 @@ impl Health {
             .map(|(group, status)| (group.clone(), status.state()))
             .collect();
         let topics = self.topics.borrow().clone();
-        let loss = self.relay.iter().filter_map(RelayStatus::loss);
-        let loss = loss.map(|why| format!("the relay publishes nothing: {why}"));
-        let paused = self.relay.iter().flat_map(RelayStatus::paused);
-        let outbox: Vec<_> = loss.chain(paused.map(|paused| paused.to_string())).collect();
+        let outbox = self.outbox.reasons();
         let troubled = read_only
             || kafka == Kafka::Away
             || !topics.is_empty()

@@ -32,7 +32,7 @@ pub(crate) use operator::Operators;
 pub(crate) use subscriptions::Subscribed;
 
 pub(crate) use health::{
-    ACQUIRE_TIMEOUT, Health, Startup, TopicProblems, kafka_state, probe_kafka,
+    ACQUIRE_TIMEOUT, Health, OutboxReasons, Startup, TopicProblems, kafka_state, probe_kafka,
 };
 
 use crate::flow::FlowStore;

@@ -140,6 +140,9 @@ impl Service {
 
     /// Adds topics that the service publishes to through its outbox. It owns them: missing ones are
     /// created, unless `KAFKA_TOPICS` says otherwise.
+    ///
+    /// Without any topic the service has no relay: events in its outbox stay there, and `/readyz`
+    /// says so.
     #[must_use]
     pub fn publishes(mut self, topics: impl IntoIterator<Item = TopicSpec>) -> Self {
         self.publishes.extend(topics);
@@ -179,7 +182,7 @@ impl Service {
     }
 
     /// Sets the kinds of jobs: the closure adds a handler for each kind to a worker. Jobs run once
-    /// the service is ready.
+    /// the service is ready. Without it they are never run, which the log says.
     #[must_use]
     pub fn jobs(
         mut self,

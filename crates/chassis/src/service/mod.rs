@@ -7,6 +7,7 @@ mod run;
 mod running;
 mod start;
 mod tasks;
+mod unserved;
 
 pub(crate) use builder::Erase;
 pub use builder::{Parts, Service};

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use consumer::{Consumer, Feed, Options, OptionsError, Subscription, Suspects};
 use defer::{DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::TopicSpec;
-use outbox::{Relay, RelayStatus, RelayWaker};
+use outbox::{Relay, RelayWaker};
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
@@ -20,13 +21,17 @@ use super::builder::{Build, BuildTask, BuildWorker, Erase, Parts, Service, Task}
 use super::migrate::migrate;
 use super::own_topics::ensure_topics;
 use super::running::{DRAIN_INTAKE, RunningService};
-use crate::admin::{self, Acts, Admin, Health, Operators, Startup, Subscribed, TopicProblems};
+use super::unserved::UnservedWork;
+use crate::admin::{
+    self, Acts, Admin, Health, Operators, OutboxReasons, Startup, Subscribed, TopicProblems,
+};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
 use crate::flow::{FlowStore, Recorder};
 use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
 
 /// Connections for operators and for the maintenance of all subscriptions, which is short and rare.
+/// Erasures, discards and restores of letters, which may take minutes, take turns.
 const HOUSEKEEPING_CONNECTIONS: u32 = 3;
 const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of flow steps in memory: those of half a second at 1,000 orders a second, about
@@ -45,6 +50,11 @@ pub enum StartError {
     /// Options of a subscription contradict each other.
     #[error("the configuration contradicts itself")]
     Options(#[from] OptionsError),
+    /// Two subscriptions have one name, so each would get a part of the events.
+    #[error(
+        "two subscriptions are named {0}: their handlers would each miss what the other one gets"
+    )]
+    SameSubscription(String),
     /// An address can't be listened on.
     #[error("can't listen on {variable}={address}")]
     Listen {
@@ -92,13 +102,16 @@ impl Service {
 
         // The admin port starts first, to report that the service is not ready yet, and why.
         let relay = start.relay(&self.publishes);
-        let status = relay.as_ref().map(Relay::status);
-        let (startup, problems) = start.serve_admin(admin, &work, erases, status);
+        let (events, unserved_events) = watch::channel(Vec::new());
+        let outbox = relay.as_ref().map(|relay| OutboxReasons::Relay(relay.status()));
+        let outbox = outbox.unwrap_or(OutboxReasons::NoRelay(unserved_events));
+        let (startup, problems) = start.serve_admin(admin, &work, erases, outbox);
         migrate(start.settings.database.clone(), self.migrations, &startup).await?;
         // Not earlier: clients would connect and wait for the database, beyond any limit.
         let listener = public.listen()?;
 
         start.record_flows();
+        start.find_unserved(relay.is_some(), work.worker.is_some(), events);
         if let Some(relay) = relay {
             start.publish(self.publishes, problems, relay);
         }
@@ -216,7 +229,11 @@ impl Start {
             let consumer = self.consumer(build(&self.parts)).options(options);
             Ok(consumer.topic_policy(policy).memory(&memory).suspects(&suspects))
         });
-        let consumers = consumers.collect::<Result<_, StartError>>()?;
+        let consumers = consumers.collect::<Result<Vec<_>, StartError>>()?;
+        let mut groups = BTreeSet::new();
+        if let Some(again) = consumers.iter().find(|it| !groups.insert(it.group())) {
+            return Err(StartError::SameSubscription(again.group()));
+        }
         Ok(Work { consumers, worker: worker.transpose()?, background })
     }
 
@@ -239,7 +256,7 @@ impl Start {
         listener: TcpListener,
         work: &Work,
         erases: Arc<Vec<Erase>>,
-        relay: Option<RelayStatus>,
+        outbox: OutboxReasons,
     ) -> (watch::Sender<Startup>, TopicProblems) {
         let (startup, started) = watch::channel(Startup::default());
         let (kafka, kafka_state) = admin::kafka_state();
@@ -263,7 +280,7 @@ impl Start {
                 self.readiness.clone(),
                 kafka_state,
                 topics,
-                relay,
+                outbox,
                 statuses,
                 started,
                 self.running.intake.shutdown(),
@@ -291,6 +308,14 @@ impl Start {
         let (meter, recording) = (self.metrics.meter("flow"), &self.running.recording);
         let recorder = Recorder::new(self.flows.clone(), self.config.flow_steps_bytes(), &meter);
         recording.spawn(recorder.run(recording.shutdown()));
+    }
+
+    /// Starts to look for events and jobs that nothing takes.
+    fn find_unserved(&self, has_relay: bool, has_worker: bool, events: watch::Sender<Vec<String>>) {
+        let intake = &self.running.intake;
+        let unserved =
+            UnservedWork { pool: self.housekeeping.clone(), has_relay, has_worker, events };
+        intake.spawn(unserved.watch(intake.shutdown()));
     }
 
     /// Creates the relay of a service that publishes.
