@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::{Body, Bytes};
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
@@ -78,10 +79,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
 
 /// Reads a body within a limit of bytes and of time.
 pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
-    let collected =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, max_bytes).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    let copied = tokio::time::timeout(BODY_TIMEOUT, copy(Limited::new(body, max_bytes))).await;
+    match copied {
+        Ok(Ok(body)) => Ok(body.into()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Problem::too_large(format!("the body may have at most {max_bytes} bytes")))
         }
@@ -93,6 +93,19 @@ pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
             format!("the body must arrive within {} s", BODY_TIMEOUT.as_secs()),
         )),
     }
+}
+
+/// Copies a body into one buffer, which grows as bytes arrive. A frame is a view into a read buffer
+/// of hyper, of 8 KiB and more, and keeps it allocated even for a single byte. So stored frames
+/// could take thousands of times the memory that is counted.
+async fn copy(mut body: Limited<Body>) -> Result<Vec<u8>, BoxError> {
+    let mut copied = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            copied.extend_from_slice(&data);
+        }
+    }
+    Ok(copied)
 }
 
 /// Returns the media type of the body, without parameters.
@@ -147,5 +160,39 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             }
             other => Problem::internal(other),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use futures::stream;
+
+    use super::*;
+
+    /// A read buffer of a connection. Holds a clone of `allocated` until it is freed.
+    struct ReadBuffer {
+        bytes: [u8; 8192],
+        _allocated: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for ReadBuffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_sent_byte_by_byte_keeps_no_read_buffer() {
+        let allocated = Arc::new(());
+        let frames = (0..1_000).map(move |_| {
+            assert_eq!(Arc::strong_count(&allocated), 1, "the previous buffer is freed");
+            let buffer = ReadBuffer { bytes: [b' '; 8192], _allocated: Arc::clone(&allocated) };
+            Ok::<_, Infallible>(Bytes::from_owner(buffer).slice(..1))
+        });
+        let body = read(Body::from_stream(stream::iter(frames)), 1_000).await.expect("a body");
+        assert_eq!(body, " ".repeat(1_000));
     }
 }
