@@ -91,6 +91,16 @@ impl Lines {
         Self { service, format }
     }
 
+    /// Returns the line without its end. Returns `None` if the format has no output.
+    fn render(&self, line: &Line<'_>) -> Option<String> {
+        let text = match self.format {
+            LogFormat::Json => self.json(line),
+            LogFormat::Text => Self::text(line),
+            LogFormat::Silent => return None,
+        };
+        Some(escape_controls(text))
+    }
+
     fn json(&self, line: &Line<'_>) -> String {
         let mut object = Map::new();
         let text = |text: &str| Value::String(text.to_owned());
@@ -131,6 +141,24 @@ impl Lines {
     }
 }
 
+/// Escapes control characters as JSON does. A terminal would execute them, and fields contain text
+/// of callers. `serde_json` escapes only those below U+0020.
+fn escape_controls(line: String) -> String {
+    // Most lines are only searched. In UTF-8, U+0080 to U+009F begin with 0xC2.
+    if !line.bytes().any(|byte| byte.is_ascii_control() || byte == 0xc2) {
+        return line;
+    }
+    let mut escaped = String::with_capacity(line.len());
+    for character in line.chars() {
+        if character.is_control() {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
 struct Line<'a> {
     time: String,
     level: Level,
@@ -155,11 +183,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             fields,
             trace_id: context.event_span(event).and_then(|span| trace_id(&span.id())),
         };
-        let line = match self.format {
-            LogFormat::Json => self.json(&line),
-            LogFormat::Text => Self::text(&line),
-            LogFormat::Silent => return,
-        };
+        let Some(line) = self.render(&line) else { return };
         // `println!` would panic if the disk is full or the reader is gone; no work may end because
         // of that.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
@@ -317,5 +341,21 @@ mod tests {
             Lines::text(&line(fields)),
             "10:15:30.123 INFO  placed  name=\"a\\nERROR forged\"  trace_id=4bf92f"
         );
+    }
+
+    #[test]
+    fn a_line_moves_no_cursor_of_a_terminal() {
+        let path = "/\u{9b}2J\u{7f}\u{1b}[31m£";
+        let render = |format| {
+            let fields = vec![("message", "not\u{85}found".into()), ("path", path.into())];
+            Lines::new("ops", format).render(&line(fields)).expect("a line")
+        };
+        for line in [render(LogFormat::Json), render(LogFormat::Text)] {
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.contains(r"not\u0085found"), "{line}");
+            assert!(line.contains(r#""/\u009b2J\u007f\u001b[31m£""#), "{line}");
+        }
+        let json: Value = serde_json::from_str(&render(LogFormat::Json)).expect("JSON");
+        assert_eq!(json["path"], path);
     }
 }
