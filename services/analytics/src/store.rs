@@ -1,3 +1,5 @@
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chassis::CursorKey;
 use envelope::TenantId;
 use events::{Order, OrderId};
@@ -95,16 +97,17 @@ pub(crate) struct RevenueKey {
     currency: String,
 }
 
+/// The currency is a text of the event's producer. It may contain any characters but NUL.
 impl CursorKey for RevenueKey {
     fn to_text(&self) -> String {
-        format!("{}.{}", self.day, self.currency)
+        URL_SAFE_NO_PAD.encode(format!("{}.{}", self.day, self.currency))
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let (day, currency) = text.split_once('.')?;
-        let is_currency = currency.len() == 3 && currency.bytes().all(|it| it.is_ascii_uppercase());
-        (is_currency && midnight(day).is_some())
-            .then(|| Self { day: day.to_owned(), currency: currency.to_owned() })
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (day, currency) = text.split_once('.').filter(|_| !text.contains('\0'))?;
+        midnight(day)?;
+        Some(Self { day: day.to_owned(), currency: currency.to_owned() })
     }
 }
 
@@ -190,4 +193,21 @@ pub(crate) async fn track(
     .execute(pool)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        for currency in ["EUR", "eur", "", "Taler. 1/?&ü"] {
+            let key = RevenueKey { day: "2026-11-20".into(), currency: currency.into() };
+            assert_eq!(RevenueKey::from_text(&key.to_text()), Some(key));
+        }
+        for text in ["", "2026-11-20", "2026-02-30.EUR", "2026-11-20.E\0R"] {
+            let text = URL_SAFE_NO_PAD.encode(text);
+            assert_eq!(RevenueKey::from_text(&text), None, "{text}");
+        }
+    }
 }
