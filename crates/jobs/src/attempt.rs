@@ -149,7 +149,7 @@ impl StartedAttempt {
 
     async fn is_done(self: &Arc<Self>, lease: &Lease) {
         let Attempt { removals, kind, job, .. } = &self.attempt;
-        if !kind.has_done_hook {
+        if !kind.has_success_hook() {
             lease.give_up_slot();
             if removals.remove(job.fence()).await {
                 return succeeded();
@@ -187,7 +187,9 @@ impl StartedAttempt {
             })
         };
         let mut recorded = record(None).await;
-        if let (Err(error), Disposition::Failed) = (&recorded, &*disposition) {
+        if let Err(error) = &recorded
+            && self.calls_hook(&disposition)
+        {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 "failure hook of a job failed, recording the failure without it"
@@ -223,31 +225,56 @@ impl StartedAttempt {
             && self.attempt.job.postponed_for() < POSTPONED_FOR
     }
 
-    /// Removes the job, then calls the hook in the same transaction. The removal checks the fence
-    /// and locks the row, so the hook runs only for an attempt that counts.
+    /// Returns `true` if a hook is called in the transaction that records a failed attempt.
+    fn calls_hook(&self, disposition: &Disposition) -> bool {
+        match disposition {
+            Disposition::Failed => true,
+            Disposition::RetryAfter(_) => self.attempt.kind.has_attempted_hook,
+            Disposition::Postpone(_) | Disposition::Defer(_) => false,
+        }
+    }
+
+    /// Removes the job, then calls the hooks in the same transaction. The removal checks the fence
+    /// and locks the row, so the hooks run only for an attempt that counts.
     async fn remove(self: Arc<Self>) -> sqlx::Result<Ended> {
         let Attempt { queue, job, .. } = &self.attempt;
         let mut tx = queue.pool.begin().await?;
         let ended = queue.remove(&mut tx, job).await?;
-        if let (Ended::Recorded, Some(task)) = (ended, &self.task) {
-            task.done(&mut tx, &self.context).await?;
+        if let Some(task) = &self.task
+            && ended != Ended::Late
+        {
+            task.attempted(&mut tx, &self.context, None).await?;
+            if ended == Ended::Recorded {
+                task.done(&mut tx, &self.context).await?;
+            }
         }
         tx.commit().await?;
         Ok(ended)
     }
 
+    /// Records a failed attempt. The job is locked first, so that the hook of the attempt runs only
+    /// if it counts, and before the job is changed, so that the hook may restart it.
     async fn record(
         self: Arc<Self>,
         failure: Arc<Failure>,
         disposition: Arc<Disposition>,
         hook_failed: Option<String>,
     ) -> sqlx::Result<Ended> {
-        let Attempt { queue, job, .. } = &self.attempt;
+        let Attempt { queue, kind, job, .. } = &self.attempt;
         let mut chain = failure.chain();
         if let Some(why) = &hook_failed {
             chain = format!("{chain}\nand recorded without its hook, which failed: {why}");
         }
         let mut tx = queue.pool.begin().await?;
+        if let Some(task) = &self.task
+            && kind.has_attempted_hook
+            && hook_failed.is_none()
+            && !kind.is_beyond(self.context.attempt)
+            && self.calls_hook(&disposition)
+            && queue.lock(&mut tx, job).await?
+        {
+            task.attempted(&mut tx, &self.context, Some(&*failure)).await?;
+        }
         let ended = queue.fail(&mut tx, job, &chain, &disposition).await?;
         if let (Ended::Recorded, Disposition::Failed, Some(task), None) =
             (ended, &*disposition, &self.task, hook_failed)

@@ -80,10 +80,31 @@ pub trait Handler: Send + Sync + 'static {
         context: &Context,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Updates the service's own rows about an attempt, in the transaction that records its result
+    /// and before [`done`](Self::done) or [`failed`](Self::failed). `failure` is `None` if the
+    /// attempt succeeded. Record the effect of an attempt here and not in [`run`](Self::run): this
+    /// transaction is retried while the database is unavailable, whereas an error of `run` repeats
+    /// the attempt.
+    ///
+    /// It is also called if the job was restarted meanwhile, and may itself
+    /// [`restart`](crate::restart) the job of a failed attempt. It is not called for an attempt
+    /// that does not count, or if `run` was not called. An error has the same effect as in `done`
+    /// and `failed`; after a success, it is called again with the failure of the hook.
+    fn attempted(
+        &self,
+        tx: &mut PgConnection,
+        job: &Self::Job,
+        context: &Context,
+        failure: Option<&Failure>,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send {
+        let _ = (tx, job, context, failure);
+        NoHook
+    }
+
     /// Updates the service's own row about a job, in the transaction that removes the job after its
     /// success. An error fails the attempt, and the job runs again; if the database is unavailable,
-    /// the transaction is retried instead. Jobs of a handler without this hook are removed together
-    /// with others that end at the same time.
+    /// the transaction is retried instead. Jobs of a handler without this hook and `attempted` are
+    /// removed together with others that end at the same time.
     fn done(
         &self,
         tx: &mut PgConnection,
@@ -109,7 +130,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// The [`Handler::done`] of a handler without one.
+/// The [`Handler::attempted`] or [`Handler::done`] of a handler without one.
 struct NoHook;
 
 impl Future for NoHook {
@@ -120,16 +141,31 @@ impl Future for NoHook {
     }
 }
 
-/// Returns `true` unless the handler has the default [`Handler::done`], whose future has a type of
-/// its own. Types that borrow have no `TypeId`, so their names are compared. A future that has a
-/// size may hold the transaction.
+/// Returns `true` unless `F` is the future of a default hook, which has a type of its own. Types
+/// that borrow have no `TypeId`, so their names are compared. A future that has a size may hold the
+/// transaction.
+fn is_hook<F>() -> bool {
+    size_of::<F>() > 0 || type_name::<F>() != type_name::<NoHook>()
+}
+
+/// Returns `true` unless the handler has the default [`Handler::attempted`].
+fn has_attempted_hook<H: Handler>() -> bool {
+    fn of<'a, H: Handler, F>(
+        _: impl FnOnce(&'a H, &'a mut PgConnection, &'a H::Job, &'a Context, Option<&'a Failure>) -> F,
+    ) -> bool {
+        is_hook::<F>()
+    }
+    of::<H, _>(H::attempted)
+}
+
+/// Returns `true` unless the handler has the default [`Handler::done`].
 fn has_done_hook<H: Handler>() -> bool {
-    fn is_hook<'a, H: Handler, F>(
+    fn of<'a, H: Handler, F>(
         _: impl FnOnce(&'a H, &'a mut PgConnection, &'a H::Job, &'a Context) -> F,
     ) -> bool {
-        size_of::<F>() > 0 || type_name::<F>() != type_name::<NoHook>()
+        is_hook::<F>()
     }
-    is_hook::<H, _>(H::done)
+    of::<H, _>(H::done)
 }
 
 /// A type-erased kind of job.
@@ -139,7 +175,8 @@ pub(crate) struct Kind {
     pub(crate) backoff: Arc<[Duration]>,
     pub(crate) time_limit: Duration,
     pub(crate) at_once: usize,
-    pub(crate) has_done_hook: bool,
+    pub(crate) has_attempted_hook: bool,
+    has_done_hook: bool,
     decode: Decode,
 }
 
@@ -153,12 +190,18 @@ impl Kind {
             backoff: handler.backoff().into(),
             time_limit: H::Job::TIME_LIMIT,
             at_once: H::AT_ONCE.max(1),
+            has_attempted_hook: has_attempted_hook::<H>(),
             has_done_hook: has_done_hook::<H>(),
             decode: Arc::new(move |payload| {
                 let job = serde_json::from_str(payload)?;
                 Ok(Arc::new(HandlerAndJob { handler: Arc::clone(&handler), job }))
             }),
         }
+    }
+
+    /// Returns `true` if a hook is called after a success.
+    pub(crate) fn has_success_hook(&self) -> bool {
+        self.has_attempted_hook || self.has_done_hook
     }
 
     /// Returns the number of slots of a lane.
@@ -191,6 +234,13 @@ impl Kind {
 pub(crate) trait Task: Send + Sync {
     fn run<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<(), Failure>>;
 
+    fn attempted<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        context: &'a Context,
+        failure: Option<&'a Failure>,
+    ) -> BoxFuture<'a, sqlx::Result<()>>;
+
     fn done<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -213,6 +263,15 @@ struct HandlerAndJob<H: Handler> {
 impl<H: Handler> Task for HandlerAndJob<H> {
     fn run<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(self.handler.run(&self.job, context))
+    }
+
+    fn attempted<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        context: &'a Context,
+        failure: Option<&'a Failure>,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(self.handler.attempted(tx, &self.job, context, failure))
     }
 
     fn done<'a>(
@@ -254,12 +313,22 @@ mod tests {
         }
     }
 
-    struct WithHook;
+    struct WithHooks;
 
-    impl Handler for WithHook {
+    impl Handler for WithHooks {
         type Job = Nothing;
 
         async fn run(&self, _: &Nothing, _: &Context) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn attempted(
+            &self,
+            _: &mut PgConnection,
+            _: &Nothing,
+            _: &Context,
+            _: Option<&Failure>,
+        ) -> sqlx::Result<()> {
             Ok(())
         }
 
@@ -268,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Hooks whose future holds nothing.
+    /// Has one hook, whose future holds nothing.
     struct WithEmptyHook;
 
     impl Handler for WithEmptyHook {
@@ -290,9 +359,10 @@ mod tests {
 
     #[test]
     fn a_hook_is_told_from_the_default_one() {
-        assert!(!Kind::of(DoNothing).has_done_hook);
-        assert!(Kind::of(WithHook).has_done_hook);
-        assert!(Kind::of(WithEmptyHook).has_done_hook);
+        let hooks = |kind: Kind| (kind.has_attempted_hook, kind.has_done_hook);
+        assert_eq!(hooks(Kind::of(DoNothing)), (false, false));
+        assert_eq!(hooks(Kind::of(WithHooks)), (true, true));
+        assert_eq!(hooks(Kind::of(WithEmptyHook)), (false, true));
     }
 
     #[test]

@@ -153,6 +153,20 @@ impl Queue {
         .await
     }
 
+    /// Locks a job for the rest of the transaction. Returns `false` if it has another worker or
+    /// attempt, or was discarded.
+    pub(crate) async fn lock(&self, tx: &mut PgConnection, job: &Claimed) -> sqlx::Result<bool> {
+        let locked = sqlx::query(
+            "select from job where id = $1 and worker = $2 and attempts = $3 for update",
+        )
+        .bind(job.id)
+        .bind(self.worker)
+        .bind(job.attempts)
+        .execute(tx)
+        .await?;
+        Ok(locked.rows_affected() == 1)
+    }
+
     /// Removes a completed job.
     pub(crate) async fn remove(&self, tx: &mut PgConnection, job: &Claimed) -> sqlx::Result<Ended> {
         let removed = sqlx::query(

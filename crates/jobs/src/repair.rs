@@ -46,9 +46,9 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
 
 /// Gives jobs a new payload and all their attempts again, in the caller's transaction. Failed and
 /// waiting jobs run at once. A running job runs again after its current attempt, regardless of the
-/// result, and the hooks of that attempt are not called. A failed job is skipped if another job
-/// with its unique key waits or runs, as in [`retry`]; of several failed jobs with one key the
-/// newest is restarted.
+/// result, and of its handler's hooks only [`attempted`](crate::Handler::attempted) is called. A
+/// failed job is skipped if another job with its unique key waits or runs, as in [`retry`]; of
+/// several failed jobs with one key the newest is restarted.
 ///
 /// Returns the ids of the restarted jobs. A completed job has no row and has to be enqueued again;
 /// for a skipped job, enqueuing with its key returns

@@ -267,3 +267,73 @@ async fn a_hook_that_fails_is_a_failure_and_the_record_is_written_without_it() {
     assert!(error.starts_with("the mail was refused\ncaused by: the server is down"), "{error}");
     assert!(error.contains("hook") && error.contains("panicked"), "{error}");
 }
+
+/// Handler whose attempts fail, and the hook that records them too.
+struct Unrecordable;
+
+impl Handler for Unrecordable {
+    type Job = Work;
+
+    async fn run(&self, _: &Work, _: &Context) -> Result<(), Failure> {
+        Err(Refused(down()).into())
+    }
+
+    async fn attempted(
+        &self,
+        tx: &mut PgConnection,
+        _: &Work,
+        _: &Context,
+        _: Option<&Failure>,
+    ) -> sqlx::Result<()> {
+        sqlx::query("insert into nowhere values (1)").execute(tx).await.map(|_| ())
+    }
+}
+
+#[tokio::test]
+async fn each_failed_attempt_is_recorded_without_its_hook_if_that_fails() {
+    let house = House::new().await;
+    let running = house.run(Unrecordable);
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    let job = house.has(id, State::Failed).await;
+    running.end().await;
+    assert_eq!(job.errors.iter().map(|error| error.attempt).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    for error in &job.errors {
+        let error = &error.error;
+        assert!(error.starts_with("the mail was refused") && error.contains("nowhere"), "{error}");
+    }
+}
+
+/// Handler whose job fails for good with its first payload, and is given another one.
+struct Restarting;
+
+impl Handler for Restarting {
+    type Job = Work;
+
+    async fn run(&self, job: &Work, _: &Context) -> Result<(), Failure> {
+        if job.name.is_empty() { Err(Failure::permanent(Refused(down()))) } else { Ok(()) }
+    }
+
+    async fn attempted(
+        &self,
+        tx: &mut PgConnection,
+        _: &Work,
+        context: &Context,
+        failure: Option<&Failure>,
+    ) -> sqlx::Result<()> {
+        if failure.is_some() {
+            let second = Work { name: "second".into() };
+            jobs::restart(tx, [(context.id, &second)]).await.unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_hook_may_restart_the_job_of_its_attempt_which_then_has_not_failed() {
+    let house = House::new().await;
+    let running = house.run(Restarting);
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    house.done(id).await;
+    assert!(has(&house.metrics.render(), "jobs_dead_total", 0));
+    running.end().await;
+}

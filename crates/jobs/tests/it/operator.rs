@@ -90,8 +90,14 @@ async fn a_job_that_is_restarted_while_it_runs_runs_again_with_its_new_payload_h
         house.done(id).await;
         running.end().await;
         let notes = notes.lock().unwrap().clone();
-        let expected = [("run", "", 1), ("run", "second", 1), ("done", "second", 1)]
-            .map(|(what, name, attempt)| (what, name.to_owned(), attempt));
+        let expected = [
+            ("run", "", 1),
+            ("attempted", "", 1),
+            ("run", "second", 1),
+            ("attempted", "second", 1),
+            ("done", "second", 1),
+        ];
+        let expected = expected.map(|(what, name, attempt)| (what, name.to_owned(), attempt));
         assert_eq!(notes, expected, "its first attempt fails: {fails}");
     }
 }
@@ -121,6 +127,18 @@ impl Handler for Gated {
         if self.fails && job.name.is_empty() {
             return Err(Failure::permanent(Refused(down())));
         }
+        Ok(())
+    }
+
+    async fn attempted(
+        &self,
+        _: &mut PgConnection,
+        job: &Work,
+        context: &Context,
+        failure: Option<&Failure>,
+    ) -> sqlx::Result<()> {
+        assert_eq!(failure.is_some(), self.fails && job.name.is_empty());
+        self.note("attempted", job, context);
         Ok(())
     }
 

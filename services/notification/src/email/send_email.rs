@@ -31,8 +31,9 @@ impl SendEmail {
 
 impl Job for SendEmail {
     const KIND: &'static str = "send-email";
-    /// Longer than the mailer's own limit, whose error is more specific.
-    const TIME_LIMIT: Duration = Duration::from_secs(35);
+    /// Longer than the mailer's own limit, whose error is more specific, after the longest wait for
+    /// the database: the server may have accepted an e-mail whose attempt ends at this limit.
+    const TIME_LIMIT: Duration = Duration::from_secs(50);
 }
 
 /// Sends e-mails. If a worker dies after sending one and before recording that, the e-mail is sent

@@ -1,7 +1,8 @@
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use jobs::{Context, Failure, Handler, Job};
+use jobs::{Context, EnqueueError, Failure, Handler, Job};
 use serde::{Deserialize, Serialize};
 use signature::sign_with_all;
 use sqlx::{PgConnection, PgPool};
@@ -25,19 +26,37 @@ pub(crate) struct DeliverWebhook {
     /// current round.
     #[serde(default)]
     pub(crate) round: Option<i32>,
+    /// The attempt that [`Handler::run`] has made with this job, for the hook that records it.
+    #[serde(skip)]
+    attempted: OnceLock<Attempted>,
 }
 
 impl DeliverWebhook {
     /// Creates the job of a new delivery.
     pub(crate) fn first(delivery: Uuid) -> Self {
-        Self { delivery, round: Some(0) }
+        Self::of_round(delivery, 0)
+    }
+
+    pub(crate) fn of_round(delivery: Uuid, round: i32) -> Self {
+        Self { delivery, round: Some(round), attempted: OnceLock::new() }
     }
 }
 
 impl Job for DeliverWebhook {
     const KIND: &'static str = "deliver-webhook";
-    /// Longer than the client's own limit, whose error is more specific.
-    const TIME_LIMIT: Duration = Duration::from_secs(15);
+    /// Longer than the client's own limit, whose error is more specific, after the longest wait for
+    /// the database: the target may have accepted a delivery whose attempt ends at this limit.
+    const TIME_LIMIT: Duration = Duration::from_secs(30);
+}
+
+/// An attempt that is not recorded yet, with its effect on the webhook.
+struct Attempted {
+    webhook: Uuid,
+    round: i32,
+    attempt: Attempt,
+    /// Reason to disable the webhook.
+    disables: Option<String>,
+    pause: Option<Duration>,
 }
 
 /// A delivery failed.
@@ -74,8 +93,13 @@ impl DeliveryError {
         }
     }
 
+    /// Returns the pause that the target asked for.
+    fn pause(&self) -> Option<Duration> {
+        if let Self::Answered(_, wait) = self { *wait } else { None }
+    }
+
     fn into_failure(self) -> Failure {
-        let wait = if let Self::Answered(_, wait) = &self { *wait } else { None };
+        let wait = self.pause();
         let failure = Failure::from(self);
         match wait {
             Some(wait) => failure.retry_after(wait),
@@ -127,62 +151,47 @@ impl Delivering {
         }
     }
 
-    /// Makes an attempt, and records it in one transaction with its effect on the webhook, so that
-    /// both become visible together, or neither if the instance dies.
+    /// Makes an attempt, and leaves it in the job for [`Handler::attempted`] to record.
     async fn attempt(
         &self,
-        id: Uuid,
+        job: &DeliverWebhook,
         delivery: &Undelivered,
         secret: &str,
         number: u32,
-    ) -> sqlx::Result<Attempted> {
+    ) -> Result<(), Failure> {
         let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
-        let outcome = self.post(id, delivery, secret).await;
+        let outcome = self.post(job.delivery, delivery, secret).await;
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (status, error) = match &outcome {
-            Ok(status) => (Some(*status), None),
-            Err(error) => (error.status().map(|status| status.as_u16()), Some(legible(error))),
+        let (status, error) = match outcome {
+            Ok(status) => (Some(status), None),
+            Err(error) => (error.status().map(|status| status.as_u16()), Some(error)),
         };
-        let attempt = Attempt { number, at, ms, status, error };
-        let mut tx = self.pool.begin().await?;
-        // The webhook is locked before its delivery, as in all transactions.
-        let disabled = self.judge(&mut tx, delivery.webhook_id, &outcome).await?;
-        deliveries::attempted(&mut tx, id, delivery.round, attempt).await?;
-        tx.commit().await?;
-        if disabled {
-            health::hold_all(&self.pool, delivery.webhook_id).await?;
-        }
-        Ok(Attempted { outcome, disabled })
+        let attempt = Attempt { number, at, ms, status, error: error.as_ref().map(legible) };
+        let attempted = Attempted {
+            webhook: delivery.webhook_id,
+            round: delivery.round,
+            attempt,
+            disables: error.as_ref().and_then(DeliveryError::disables),
+            pause: error.as_ref().and_then(DeliveryError::pause),
+        };
+        _ = job.attempted.set(attempted); // Empty until now: a job is decoded for each attempt.
+        error.map_or(Ok(()), |error| Err(error.into_failure()))
     }
 
-    /// Records the effect of an attempt on the webhook. Returns `true` if the webhook is disabled
-    /// now.
-    async fn judge(
-        &self,
-        tx: &mut PgConnection,
-        webhook: Uuid,
-        outcome: &Result<u16, DeliveryError>,
-    ) -> sqlx::Result<bool> {
-        let Err(error) = outcome else {
-            health::succeeded(tx, webhook).await?;
-            return Ok(false);
-        };
-        if let Some(reason) = error.disables() {
-            health::disable(tx, webhook, &reason).await?;
-            return Ok(true);
+    /// Records the effect of an attempt on the webhook.
+    async fn judge(&self, tx: &mut PgConnection, attempted: &Attempted) -> sqlx::Result<()> {
+        let Attempted { webhook, attempt, disables, pause, .. } = attempted;
+        if attempt.error.is_none() {
+            return health::succeeded(tx, *webhook).await;
         }
-        if let DeliveryError::Answered(_, Some(wait)) = error {
-            health::pause(tx, webhook, *wait).await?;
+        if let Some(reason) = disables {
+            return health::disable(tx, *webhook, reason).await;
         }
-        health::failed(tx, webhook, self.settings.disable_after).await
+        if let Some(wait) = pause {
+            health::pause(tx, *webhook, *wait).await?;
+        }
+        health::failed(tx, *webhook, self.settings.disable_after).await
     }
-}
-
-/// Result of an attempt.
-struct Attempted {
-    outcome: Result<u16, DeliveryError>,
-    /// Whether the webhook is disabled now.
-    disabled: bool,
 }
 
 /// Returns the headers of this attempt. The id is the same in all attempts of a delivery.
@@ -213,21 +222,35 @@ impl Handler for Delivering {
             return Ok(deliveries::cancel(&self.pool, id).await?);
         };
         if delivery.is_disabled {
+            health::hold_all(&self.pool, delivery.webhook_id).await?;
             return self.hold(id, delivery.round).await;
         }
         if let Some(wait) = delivery.paused_for {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
             return Err(Failure::deferred(DeliveryError::Paused, wait));
         }
-        let Attempted { outcome, disabled } =
-            self.attempt(id, &delivery, secret, context.attempt).await?;
-        match outcome {
-            // The delivery waits for the tenant to enable the webhook, so the job must not fail,
-            // which would call for an operator.
-            Err(_) if disabled => self.hold(id, delivery.round).await,
-            Err(error) => Err(error.into_failure()),
-            Ok(_) => Ok(()),
+        self.attempt(job, &delivery, secret, context.attempt).await
+    }
+
+    /// Records an attempt with its effect on the webhook, so that both become visible together.
+    /// `run` does not record it, because a failed record would then repeat the request.
+    async fn attempted(
+        &self,
+        tx: &mut PgConnection,
+        job: &DeliverWebhook,
+        context: &Context,
+        _: Option<&Failure>,
+    ) -> sqlx::Result<()> {
+        let Some(attempted) = job.attempted.get() else { return Ok(()) };
+        // The webhook is locked before its delivery, as in all transactions.
+        self.judge(tx, attempted).await?;
+        let Attempted { round, attempt, .. } = attempted;
+        if deliveries::attempted(tx, job.delivery, *round, attempt).await? {
+            // The webhook is disabled: the next run, at once, holds its deliveries. The job must
+            // not fail, which would call for an operator.
+            jobs::restart(tx, [(context.id, job)]).await.map_err(database_error)?;
         }
+        Ok(())
     }
 
     async fn failed(
@@ -238,6 +261,13 @@ impl Handler for Delivering {
         _: &Failure,
     ) -> sqlx::Result<()> {
         deliveries::fail(tx, job).await
+    }
+}
+
+fn database_error(error: EnqueueError) -> sqlx::Error {
+    match error {
+        EnqueueError::Database(error) => error,
+        error => sqlx::Error::Encode(error.into()),
     }
 }
 

@@ -226,9 +226,9 @@ pub(crate) async fn undelivered(
 ) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
         // Also writes a waiting row that is about to be sent: if the row is locked or the disk is
-        // full, this fails, and not the record of the attempt. Otherwise it would be sent again and
-        // again. It does not write the row while the webhook is paused, because it is checked
-        // repeatedly then.
+        // full, this fails, and not the record of the attempt. Otherwise it would be sent, and sent
+        // again when its record is given up. It does not write the row while the webhook is paused,
+        // because it is checked repeatedly then.
         "with revived as (
              update deliveries set status = 'waiting', failed_reason = null
              where id = $1 and round = coalesce($2, round)
@@ -279,29 +279,32 @@ pub(crate) async fn hold(pool: &PgPool, id: Uuid, round: i32) -> sqlx::Result<bo
 
 /// Records an attempt; the last twenty are kept. If the target accepted it, the delivery becomes
 /// `delivered` here and not when the job ends, because a job may end without an attempt. A
-/// cancelled delivery stays cancelled.
+/// cancelled delivery stays cancelled. Returns `true` if the delivery is not delivered and its
+/// webhook is disabled, unless another round has begun.
 pub(crate) async fn attempted(
     tx: &mut PgConnection,
     id: Uuid,
     round: i32,
-    attempt: Attempt,
-) -> sqlx::Result<()> {
+    attempt: &Attempt,
+) -> sqlx::Result<bool> {
     let accepted = attempt.error.is_none();
-    sqlx::query(
+    let is_to_hold: Option<bool> = sqlx::query_scalar(
         "update deliveries
          set attempts = jsonb_path_query_array(attempts, '$[last - 18 to last]') || $3,
              status = case when $4 and round = $2 and status <> 'cancelled' then 'delivered' else status end,
              delivered_at = case when $4 and round = $2 and status <> 'cancelled' then clock_timestamp()
                                  else delivered_at end
-         where id = $1",
+         where id = $1
+         returning round = $2 and status in ('waiting', 'held') and exists (
+             select from webhooks where webhooks.id = webhook_id and webhooks.status = 'disabled')",
     )
     .bind(id)
     .bind(round)
     .bind(Json(attempt))
     .bind(accepted)
-    .execute(tx)
+    .fetch_optional(tx)
     .await?;
-    Ok(())
+    Ok(is_to_hold.unwrap_or_default())
 }
 
 /// Records that the delivery of a job failed for good, unless another round has begun.

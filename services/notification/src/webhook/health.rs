@@ -47,13 +47,12 @@ pub(super) async fn pause(
 }
 
 /// Records a failed attempt. Disables the webhook if all attempts have failed for `limit`, and
-/// there were at least [`MIN_FAILURES`]. Returns `true` if it did: the caller then calls
-/// [`hold_all`] after the commit.
+/// there were at least [`MIN_FAILURES`].
 pub(super) async fn failed(
     tx: &mut PgConnection,
     webhook: Uuid,
     limit: Duration,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<()> {
     // `failing_since` decides, because an instance of the previous release resets only that column.
     sqlx::query(
         "update webhooks
@@ -70,26 +69,25 @@ pub(super) async fn failed(
     disable_after(tx, webhook, &reason, Some(limit)).await
 }
 
-/// Disables a webhook after a permanent failure, regardless of its earlier attempts. The caller
-/// calls [`hold_all`] after the commit.
+/// Disables a webhook after a permanent failure, regardless of its earlier attempts.
 pub(super) async fn disable(
     tx: &mut PgConnection,
     webhook: Uuid,
     reason: &str,
 ) -> sqlx::Result<()> {
-    disable_after(tx, webhook, reason, None).await?;
-    Ok(())
+    disable_after(tx, webhook, reason, None).await
 }
 
 /// Disables a webhook and records an event with the reason. With a limit, disables it only if its
 /// attempts have failed for that long. The statement itself checks this, so that a success recorded
-/// by another instance counts. Returns `true` if it was disabled.
+/// by another instance counts. The caller runs the job of its delivery again, which calls
+/// [`hold_all`].
 async fn disable_after(
     tx: &mut PgConnection,
     webhook: Uuid,
     reason: &str,
     limit: Option<Duration>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<()> {
     let disabled = sqlx::query(
         "update webhooks set status = 'disabled', disabled_at = now(), disabled_reason = $2
          where id = $1 and status = 'enabled'
@@ -102,11 +100,11 @@ async fn disable_after(
     .execute(&mut *tx)
     .await?;
     if disabled.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(());
     }
     webhook_events::insert(tx, webhook, WebhookEventType::Disabled, Some(reason)).await?;
     tracing::warn!(%webhook, reason, "webhook disabled");
-    Ok(true)
+    Ok(())
 }
 
 /// Holds the waiting deliveries of a disabled webhook. Their jobs end when they are due. `status <>

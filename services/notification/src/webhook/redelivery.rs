@@ -166,7 +166,7 @@ async fn begin_round(
 
 impl RedeliveryRow {
     fn job(&self) -> DeliverWebhook {
-        DeliverWebhook { delivery: self.id, round: Some(self.round) }
+        DeliverWebhook::of_round(self.id, self.round)
     }
 
     fn meta(&self) -> Meta {

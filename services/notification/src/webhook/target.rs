@@ -29,6 +29,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// reused. It is closed after a longer response.
 const REST_LIMIT: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// How long an idle connection is kept for the next delivery to its host, and how many per host.
+/// Tenants choose the hosts, so without these limits idle connections would use up descriptors and
+/// memory.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+const MAX_IDLE_PER_HOST: usize = 1;
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +116,12 @@ fn http_client(lookup: Lookup) -> HttpClient {
         Err(error) => unreachable!("ring has the default versions of TLS: {error}"),
     };
     let https = https.https_or_http().enable_http1().wrap_connector(http);
-    // The timer closes idle connections.
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https)
+    Client::builder(TokioExecutor::new())
+        // Without a timer, idle connections would only be closed when their host is used again.
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_LIMIT)
+        .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+        .build(https)
 }
 
 async fn read_some(mut answer: Incoming) {
@@ -154,6 +163,9 @@ impl Service<Name> for Lookup {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::webhook::Exceptions;
 
@@ -164,5 +176,24 @@ mod tests {
         let error = targets.post(&url, HeaderMap::new(), String::new()).await.unwrap_err();
         let chain = telemetry::error_chain(&error);
         assert!(chain.contains("not on the public Internet"), "{chain}");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_after_seconds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let targets = Targets::new(Guard::new(address.to_string().parse().unwrap()));
+        let url = format!("http://{address}/").parse().unwrap();
+        let answer = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            assert_ne!(connection.read(&mut [0; 1_024]).await.unwrap(), 0);
+            connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            connection
+        };
+        let posted = targets.post(&url, HeaderMap::new(), String::new());
+        let (posted, mut connection) = tokio::join!(posted, answer);
+        assert_eq!(posted.unwrap().status, StatusCode::NO_CONTENT);
+        let closed = timeout(3 * IDLE_LIMIT, connection.read(&mut [0])).await;
+        assert!(matches!(closed, Ok(Ok(0))), "{closed:?}");
     }
 }

@@ -7,7 +7,8 @@ use chassis::RunningService;
 use reqwest::{Client, Method};
 use sandbox::testing::eventually;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::house::{House, PATIENCE, ask, completed, deliveries, post, register, started_with};
@@ -63,6 +64,67 @@ async fn a_delivery_whose_attempt_can_not_be_recorded_is_not_sent() {
         async || (deliveries(&running, "status=delivered").await.len() == 1).then_some(());
     eventually("it is delivered", PATIENCE, delivered).await;
     assert_eq!(target.ids().len(), 2);
+    running.shutdown().await;
+}
+
+/// Locks rows while the target has a first request, which it then answers.
+async fn locked_during_a_request(
+    house: &House,
+    target: &Target,
+    rows: &'static str,
+) -> Transaction<'static, Postgres> {
+    target.hesitates(true);
+    house.send(&completed("acme")).await;
+    let asked = async || (target.ids().len() == 1).then_some(());
+    eventually("a request", PATIENCE, asked).await;
+    let mut tx = house.pool.begin().await.unwrap();
+    sqlx::query(rows).execute(&mut *tx).await.unwrap();
+    target.hesitates(false);
+    tx
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_accepted_while_it_could_not_be_recorded_is_sent_once() {
+    let (house, target, running) = started_with(|_| {}).await;
+    register(&running, &target.url("shop")).await;
+    let locked = "select from deliveries for update";
+    let tx = locked_during_a_request(&house, &target, locked).await;
+    house.until_waiting_for_a_lock().await;
+    // As in a failover, which ends all sessions.
+    sqlx::query(
+        "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    tx.rollback().await.unwrap();
+    let delivered =
+        async || (deliveries(&running, "status=delivered").await.len() == 1).then_some(());
+    eventually("it is delivered", PATIENCE, delivered).await;
+    house.until_no_job().await;
+    assert_eq!(target.ids().len(), 1);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_target_that_refused_is_not_asked_again_while_its_webhook_is_locked() {
+    let retries = vec![Duration::from_hours(1)];
+    let (house, target, running) = started_with(|house| house.webhooks.retries = retries).await;
+    register(&running, &target.url("shop")).await;
+    target.answers(500, None);
+    let locked = "select from webhooks for update";
+    let tx = locked_during_a_request(&house, &target, locked).await;
+    // Longer than the service waits for a lock.
+    sleep(Duration::from_secs(7)).await;
+    tx.rollback().await.unwrap();
+    let attempts = async || {
+        let attempts = deliveries(&running, "status=waiting").await.first()?["attempts"].clone();
+        attempts[0].is_object().then_some(attempts)
+    };
+    let attempts = eventually("the attempt", PATIENCE, attempts).await;
+    assert_eq!((attempts.as_array().unwrap().len(), &attempts[0]["status"]), (1, &json!(500)));
+    assert_eq!(target.ids().len(), 1);
     running.shutdown().await;
 }
 

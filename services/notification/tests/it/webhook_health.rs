@@ -175,6 +175,20 @@ async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between
     running.shutdown().await;
 }
 
+#[tokio::test]
+async fn a_last_attempt_that_disables_a_webhook_leaves_no_failed_job() {
+    let (house, target, running) = started_with(|house| house.webhooks.retries.clear()).await;
+    register(&running, &target.url("shop")).await;
+    has_failed_for_days(&house, 4).await;
+    target.answers(500, None);
+    let event = completed("acme");
+    house.send(&event).await;
+    let held = until_delivery(&house, &running, event.subject(), "held").await;
+    assert_eq!(held[0]["attempts"].as_array().unwrap().len(), 1, "{held:?}");
+    house.until_no_job().await;
+    running.shutdown().await;
+}
+
 /// Changes the webhook as if `failures` attempts had failed over six days, the last one a day ago.
 async fn has_failed_for_days(house: &House, failures: i32) {
     sqlx::query(
