@@ -1,5 +1,7 @@
 //! Subscriptions and their instances.
 
+use std::iter;
+
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,18 +34,26 @@ pub(crate) struct Subscription {
 const RUNNING: &str = "running";
 
 impl Subscription {
-    /// Returns the state of a live instance that is not running. An instance that only serves its
-    /// API counts as running.
+    /// Returns the state of an instance that has stopped consuming. If there is none, and no
+    /// instance is running either, returns the state of the instance that answered. Returns `None`
+    /// otherwise: beside a running instance, others may be gone or only serve their API.
     pub(crate) fn trouble(&self) -> Option<&str> {
-        let states = self.instances.iter().map(|it| &*it.state);
-        let mut states = [&*self.state].into_iter().chain(states);
-        states.find(|it| *it != RUNNING && !it.starts_with("gone") && !it.starts_with("off"))
+        let instances = self.instances.iter().map(|it| &*it.state);
+        let states: Vec<&str> = iter::once(&*self.state).chain(instances).collect();
+        let stopped = states.iter().find(|it| **it != RUNNING && !is_absent(it));
+        let first = || states.first().filter(|_| !states.contains(&RUNNING));
+        stopped.or_else(first).copied()
     }
 
     /// Returns the open breakers.
     pub(crate) fn open_breakers(&self) -> impl Iterator<Item = &Breaker> {
         self.breakers.iter().filter(|breaker| breaker.opened_at.is_some())
     }
+}
+
+/// Returns `true` for the state of an instance that is gone, or that only serves its API.
+fn is_absent(state: &str) -> bool {
+    state.starts_with("gone") || state.starts_with("off")
 }
 
 /// An operator's pause.

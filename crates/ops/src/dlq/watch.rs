@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::words;
 use crate::client::{Answer, Client, Replay, ReplayDetails};
 use crate::error::{Error, complain};
-use crate::plain::plain;
 
 /// Interval of the requests. The first ones follow each other more quickly.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -154,7 +153,7 @@ impl<'a, W: Write> Progress<'a, W> {
 pub(super) fn text(replay: &Replay) -> String {
     let Replay { selected, outcomes, rehearsal, status, group, .. } = replay;
     if status == "queued" {
-        return format!("queued: another replay of {} runs first", plain(group));
+        return format!("queued: {}", words::queued(group));
     }
     let outcomes_so_far = words::outcomes(outcomes, *rehearsal);
     let colon = if outcomes_so_far.is_empty() { "" } else { ": " };

@@ -39,6 +39,11 @@ pub(crate) fn outcomes(outcomes: &Outcomes, rehearsal: bool) -> String {
     parts.join(", ")
 }
 
+/// Returns what a queued replay of a group waits for.
+pub(crate) fn queued(group: &str) -> String {
+    format!("waits for an instance of {}, or for another replay", plain(group))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

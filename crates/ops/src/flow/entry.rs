@@ -119,14 +119,24 @@ pub(crate) struct Job {
     pub(crate) row: Option<OpenRow>,
 }
 
+impl Recorded {
+    /// Returns `true` if the message was settled in this step.
+    pub(crate) fn is_settled(&self) -> bool {
+        let outcome = self.step.outcome.as_deref();
+        matches!(outcome, Some("processed" | "duplicate" | "superseded" | "ignored"))
+    }
+}
+
 impl Delivery {
     /// Returns `true` if the group has settled the event.
     pub(crate) fn is_settled(&self) -> bool {
-        let settles = |it: &Recorded| {
-            let outcome = it.step.outcome.as_deref();
-            matches!(outcome, Some("processed" | "duplicate" | "superseded" | "ignored"))
-        };
-        self.inbox.is_some() || self.was_replayed || self.steps.iter().any(settles)
+        self.inbox.is_some() || self.was_replayed || self.steps.iter().any(Recorded::is_settled)
+    }
+
+    /// Returns the index of the first step with an outcome. A step has none if its attempts failed
+    /// and the instance then gave the message up, for example at a restart.
+    pub(crate) fn first_outcome(&self) -> Option<usize> {
+        self.steps.iter().position(|it| it.step.outcome.is_some())
     }
 }
 

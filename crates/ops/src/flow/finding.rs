@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::entry::{Content, Lag};
 use super::{Flow, Node};
-use crate::client::Open;
+use crate::client::{Open, Step};
 
 /// State of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,7 +83,8 @@ impl Flow {
         }
     }
 
-    /// Returns the findings, those of services first, then in the order of causes.
+    /// Returns the findings, those of services first, then in the order of causes. A request that
+    /// failed counts unless a repetition of it succeeded.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let of_services = self.services.iter().flat_map(|it| {
             let service = it.name.clone();
@@ -95,12 +96,20 @@ impl Flow {
                 .map(|why| Finding::Unavailable { service: it.name.clone(), why: why.clone() });
             unreachable.into_iter().chain(unavailable)
         });
-        of_services.chain(self.nodes().into_iter().filter_map(Node::finding)).collect()
+        let nodes = self.nodes();
+        let of_nodes = nodes.iter().filter_map(|node| {
+            let finding = node.finding()?;
+            let has_failed = matches!(finding, Finding::FailedStep { .. });
+            let is_over = has_failed && was_repeated(node, &nodes);
+            (!is_over).then_some(finding)
+        });
+        of_services.chain(of_nodes).collect()
     }
 }
 
 impl Node {
-    /// Returns the finding of an entry, without those of its effects.
+    /// Returns the finding of an entry, without those of its effects. A request that failed has
+    /// one even if a repetition of it succeeded.
     pub(crate) fn finding(&self) -> Option<Finding> {
         of_node(self)
     }
@@ -174,5 +183,62 @@ fn of_delivery(node: &Node, service: String) -> Option<Finding> {
         return Some(Finding::FailedStep { service, what: format!("{group}: {event_type}") });
     }
     let failures = u64::try_from(last.attempts.len()).unwrap_or_default();
-    last.error.as_ref().map(|_| Finding::Retrying { service, group, failures })
+    let is_unfinished = last.outcome.is_none() && failures > 0;
+    let retries = Finding::Retrying { service, group, failures };
+    (last.error.is_some() || is_unfinished).then_some(retries)
+}
+
+/// Returns `true` if a later request of the same service and name succeeded, which is taken for the
+/// repetition with the same `Idempotency-Key`.
+fn was_repeated(node: &Node, nodes: &[&Node]) -> bool {
+    let Some(failed) = request(node) else { return false };
+    nodes.iter().any(|other| {
+        let is_later = other.start.zip(node.start).is_some_and(|(other, it)| other > it);
+        is_later
+            && other.service == node.service
+            && request(other).is_some_and(|it| {
+                it.name == failed.name && it.status.is_some_and(|status| status < 400)
+            })
+    })
+}
+
+/// Returns the step of a request.
+fn request(node: &Node) -> Option<&Step> {
+    match &node.content {
+        Content::Step(it) if it.step.kind == "request" => Some(&it.step),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::flow::testing::{at, flow, service};
+
+    fn step(ms: i64, name: &str, status: u16) -> Value {
+        json!({
+            "kind": "request", "name": name, "correlation_id": "c-1", "started_at": at(ms).to_rfc3339(),
+            "duration_us": 900, "status": status,
+        })
+    }
+
+    #[test]
+    fn a_request_has_failed_until_its_repetition_succeeds() {
+        let state = |steps| flow(vec![service("order", steps)], &Lag::Passed).state();
+        let failed = || step(0, "POST /orders", 503);
+        assert_eq!(state(vec![failed(), step(9, "POST /orders", 201)]), State::Complete);
+        for other in [
+            step(9, "POST /orders", 503),
+            step(9, "POST /orders", 429),
+            step(9, "POST /refunds", 201),
+            step(-9, "POST /orders", 201),
+        ] {
+            assert_eq!(state(vec![failed(), other.clone()]), State::Failed, "{other}");
+        }
+        let elsewhere = service("billing", vec![step(9, "POST /orders", 201)]);
+        let both = flow(vec![service("order", vec![failed()]), elsewhere], &Lag::Passed);
+        assert_eq!(both.state(), State::Failed);
+    }
 }

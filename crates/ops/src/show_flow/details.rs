@@ -51,8 +51,9 @@ fn of_event(event: &Event) -> Vec<String> {
 
 fn of_delivery(delivery: &Delivery) -> Vec<String> {
     let mut details = Vec::new();
+    let in_headline = delivery.first_outcome();
     for (at, recorded) in delivery.steps.iter().enumerate() {
-        if at > 0 {
+        if at > 0 && in_headline != Some(at) {
             details.push(format!("again: {}", outcome(&recorded.step)));
         }
         details.extend(attempts(&recorded.step));

@@ -73,8 +73,8 @@ fn delivery(delivery: &Delivery, layout: Layout) -> String {
     if let Some(expected) = expected {
         return format!("{name}{}", expected_delivery(expected));
     }
-    let became = if let Some(first) = steps.first() {
-        outcome(&first.step)
+    let became = if let Some(first) = delivery.first_outcome() {
+        outcome(&steps[first].step)
     } else if let Some(row) = parked {
         let failures = row.open.failures.unwrap_or_default();
         format!("{}, retry under way", count(failures, "attempt failed", "attempts failed"))
@@ -82,6 +82,8 @@ fn delivery(delivery: &Delivery, layout: Layout) -> String {
         "dead-lettered (its step was not kept)".into()
     } else if inbox.is_some() {
         "processed (its step was not kept)".into()
+    } else if let Some(last) = steps.last() {
+        outcome(&last.step)
     } else {
         "nothing is recorded".into()
     };
@@ -103,9 +105,9 @@ pub(crate) fn outcome(step: &Step) -> String {
         Some("superseded") => "superseded, a newer version had been processed".into(),
         Some("ignored") => "ignored, the group does not handle its type".into(),
         Some("dead-lettered") if failed > 1 => format!("dead-lettered after {failed} attempts"),
-        Some("retry") => "failed, to be retried".into(),
         Some(other) => other.to_owned(),
         None if step.error.is_some() => "failed".into(),
+        None if !step.attempts.is_empty() => "failed, to be retried".into(),
         None => "done".into(),
     }
 }

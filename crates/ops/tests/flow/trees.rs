@@ -231,6 +231,24 @@ notification retries, failed attempts so far: 2
 }
 
 #[tokio::test]
+async fn a_message_that_an_instance_gave_up_waits_until_another_one_has_processed_it() {
+    let mut known = vec![order(), failed("dead"), analytics()];
+    known[1].open.clear();
+    for ending in ["outcome", "error"] {
+        known[1].steps[0].as_object_mut().unwrap().remove(ending);
+    }
+    let ran = Services::start(known.clone()).await.run(&["c-1"]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    for part in ["billing: failed, to be retried", "4  +1.8 s   the same", "1 thing waits"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    known[1].steps.push(processed(2_000, 4, "e-1", "order.completed", "billing", "processed"));
+    let ran = Services::start(known).await.run(&["c-1"]).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.out.contains("billing: processed") && !ran.out.contains("again:"), "{}", ran.out);
+}
+
+#[tokio::test]
 async fn of_500_steps_those_that_repeat_are_counted() {
     let mut known = vec![order(), billing()];
     known[1].steps.truncate(1);

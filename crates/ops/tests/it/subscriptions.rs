@@ -43,10 +43,25 @@ async fn what_holds_a_subscription_up_is_shown_and_is_not_well() {
 async fn instances_that_are_gone_or_only_serve_their_api_are_no_trouble() {
     let mut replaced = subscription("billing", "running");
     replaced["instances"][0]["state"] = "gone; it was running".into();
-    let off = subscription("order", "off: SUBSCRIBE=off");
+    let mut off = subscription("order", "off: SUBSCRIBE=off");
+    off["instances"][0]["state"] = "running".into();
     let all = with(vec![replaced, off]).await;
     let parts = ["gone; it was running", "off: SUBSCRIBE=off"];
     check(&all.orderflow(&["subscriptions"]).await, 0, &parts);
+}
+
+#[tokio::test]
+async fn a_subscription_without_a_running_instance_is_not_well() {
+    let mut gone = subscription("billing", "off: SUBSCRIBE=off");
+    gone["instances"][0]["state"] = "gone; it was running".into();
+    let mut off = gone.clone();
+    off["instances"] = json!([]);
+    for unconsumed in [gone, off] {
+        let fake = with(vec![unconsumed]).await;
+        let state = "billing: off: SUBSCRIBE=off";
+        check(&fake.orderflow(&["subscriptions"]).await, 1, &[state]);
+        check(&fake.orderflow(&["status"]).await, 1, &["subscriptions  0 of 1 running", state]);
+    }
 }
 
 #[tokio::test]

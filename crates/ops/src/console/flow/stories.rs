@@ -144,6 +144,22 @@ pub(super) fn waiting() -> Flow {
     flow(vec![order(), billing, notification.open(vec![parked]), analytics], &Lag::Behind(1204))
 }
 
+/// Billing failed twice before its instance was restarted, and is retrying.
+pub(super) fn restarted() -> Flow {
+    let mut unfinished = failed_step();
+    for ending in ["outcome", "error"] {
+        unfinished.as_object_mut().unwrap().remove(ending);
+    }
+    unfinished["attempts"].as_array_mut().unwrap().truncate(2);
+    let parked = json!({
+        "kind": "parked", "group": "billing", "topic": COMPLETED.1, "partition": 0, "offset": 1234,
+        "event_id": COMPLETED.0, "failures": 2, "since": at(112).to_rfc3339(), "error": ERROR,
+    });
+    let billing =
+        service("billing", vec![unfinished]).subscribed("billing", COMPLETED.1, "running");
+    flow(vec![order(), billing.open(vec![parked]), analytics()], &Lag::Behind(0))
+}
+
 /// One request that published a number of orders, each of which was invoiced.
 pub(super) fn many(orders: i64) -> Flow {
     let mut order =

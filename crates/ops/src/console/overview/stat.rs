@@ -155,16 +155,19 @@ fn subscriptions(states: &[ServiceState]) -> Stat {
         [] => stat.unless_unknown(states, |it| &it.subscriptions),
         [(group, why), others @ ..] => {
             let paused = held_up.iter().all(|(_, why)| why.starts_with("paused"));
-            let tone = if paused { Tone::Warn } else { Tone::Bad };
+            let (tone, how) = if paused {
+                (Tone::Warn, "paused")
+            } else if held_up.iter().all(|(_, why)| Tone::of_state(why) == Tone::Warn) {
+                (Tone::Warn, "not running")
+            } else {
+                (Tone::Bad, "stopped")
+            };
             let others = if others.is_empty() {
                 String::new()
             } else {
                 format!(" and {}", count(others.len() as u64, "other", "others"))
             };
-            stat.note(format!("{group}: {why}")).trouble(
-                tone,
-                format!("{group}{others}: {}", if paused { "paused" } else { "stopped" }),
-            )
+            stat.note(format!("{group}: {why}")).trouble(tone, format!("{group}{others}: {how}"))
         }
     }
 }

@@ -47,7 +47,7 @@ impl Detail {
     fn summary(&self) -> String {
         let replay = &self.details.replay;
         match &*replay.status {
-            "queued" => "It waits until an earlier replay of the subscription has ended.".into(),
+            "queued" => format!("It {}.", words::queued(&replay.group)),
             "running" => self.settled(),
             _ => report::summary(replay),
         }

@@ -38,9 +38,7 @@ impl View {
     fn progress(replay: &Replay) -> String {
         let outcomes = words::outcomes(&replay.outcomes, replay.rehearsal);
         match &*outcomes {
-            "" if replay.status == "queued" => {
-                "waits for another replay of its subscription".into()
-            }
+            "" if replay.status == "queued" => words::queued(&replay.group),
             "" => "nothing settled yet".into(),
             _ => outcomes,
         }

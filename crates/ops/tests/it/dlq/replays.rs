@@ -239,4 +239,7 @@ async fn replays_are_listed_shown_and_paused() {
     check(&ran, 1, &["the replay is done"]);
     fake.known().progress = [replay_of("done", 30, &json!({ "processed": 30 }))].into();
     check(&fake.run(&["replays", "watch", &replay]).await, 0, &["All 30 ended well"]);
+    fake.known().progress = [replay_of("queued", 30, &json!({}))].into();
+    let waits = "queued: waits for an instance of billing, or for another replay";
+    check(&fake.run(&["replays", "show", &replay]).await, 0, &[waits]);
 }

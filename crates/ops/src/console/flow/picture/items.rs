@@ -297,7 +297,7 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
         let end = match it.step.outcome.as_deref() {
             _ if attempts.is_empty() => None,
             Some("dead-lettered") => Some(Sign::GaveUp),
-            _ => it.step.error.is_none().then_some(Sign::Done),
+            _ => it.is_settled().then_some(Sign::Done),
         };
         shape.marks.extend(attempts);
         shape.marks.extend(end.map(|sign| Mark { sign, at: period.end }));

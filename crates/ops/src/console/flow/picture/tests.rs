@@ -3,7 +3,7 @@ use askama::Template;
 use super::items::items;
 use super::lanes::{Layout, lay_out};
 use super::*;
-use crate::console::flow::stories::{failed, hostile, many, replayed, waiting, well};
+use crate::console::flow::stories::{failed, hostile, many, replayed, restarted, waiting, well};
 use crate::flow::testing::at;
 
 /// The time at which the stories are drawn.
@@ -111,6 +111,16 @@ fn failed_attempts_are_marks_and_the_time_between_is_a_wait() {
     assert!(billing.intervals.iter().all(|it| it.kind == Kind::Waited), "{billing:?}");
     let letter = items.iter().find(|it| it.lane == Lane::Letters).unwrap();
     assert!(letter.is_open() && letter.tone == Tone::Failed);
+}
+
+#[test]
+fn a_message_that_was_given_up_unfinished_is_not_done() {
+    let (items, _, _) = layout(&restarted(), true);
+    let billing = items.iter().find(|it| it.lane == Lane::Group("billing".into())).unwrap();
+    let signs: Vec<_> = billing.marks.iter().map(|it| it.sign).collect();
+    assert_eq!(signs, [Sign::Failure, Sign::Failure]);
+    assert!(billing.is_open() && billing.tone == Tone::Waiting, "{billing:?}");
+    assert!(billing.tip.contains("2 attempts failed, retry under way"), "{billing:?}");
 }
 
 #[test]
