@@ -38,19 +38,25 @@ impl Notice {
         Self { is_bad: true, ..Self::new(text) }
     }
 
-    /// Adds the undo. A form that is too large for a cookie is left out.
+    /// Adds the undo, for which a long text is shortened. A form that is too large for a cookie is
+    /// left out.
     pub(crate) fn undo(self, action: &str, fields: Vec<(String, String)>) -> Self {
         let undo = Some(Undo { action: action.to_owned(), fields });
-        let offering = Self { undo, ..self.clone() };
+        let mut offering = Self { undo, ..self.clone() };
+        offering.shorten();
         if offering.encoded().len() <= MOST { offering } else { self }
+    }
+
+    fn shorten(&mut self) {
+        if self.encoded().len() > MOST {
+            self.text.truncate(self.text.floor_char_boundary(1_000));
+        }
     }
 
     /// Redirects to the page that sent the form, else to `otherwise`. `access::require_session`
     /// turns the result in the response into a cookie.
     pub(crate) fn back(mut self, fields: &Fields, otherwise: &str) -> Response {
-        if self.encoded().len() > MOST {
-            self.text.truncate(self.text.floor_char_boundary(1_000));
-        }
+        self.shorten();
         let mut response = fields.back(otherwise).into_response();
         response.extensions_mut().insert(self);
         response
@@ -90,5 +96,7 @@ mod tests {
         let response = notice.back(&Fields::default(), "/");
         let shown: &Notice = response.extensions().get().unwrap();
         assert_eq!(shown.text.chars().count(), 500);
+        let few = vec![("id".to_owned(), "x".repeat(40)); 30];
+        assert!(Notice::bad("ü".repeat(5_000)).undo("/undo", few).undo.is_some());
     }
 }

@@ -6,8 +6,13 @@ use axum::response::Response;
 use crate::console::{Fields, Notice};
 use crate::error::{Error, with_cause};
 
-/// Leads back with the error and what to do. A detail may have one line per violation.
+/// Leads back with the error and what to do.
 pub(crate) fn refused(error: &Error, fields: &Fields, otherwise: &str) -> Response {
+    Notice::bad(explained(error)).back(fields, otherwise)
+}
+
+/// Returns the text of an error, and what to do. A detail may have one line per violation.
+pub(crate) fn explained(error: &Error) -> String {
     let mut text = match error {
         Error::Problem { detail, .. } => detail.clone(),
         error => with_cause(error),
@@ -18,17 +23,22 @@ pub(crate) fn refused(error: &Error, fields: &Fields, otherwise: &str) -> Respon
     } else if let Some(advice) = error.advice() {
         text = format!("{text}\n{advice}");
     }
-    Notice::bad(text).back(fields, otherwise)
+    text
 }
 
 /// Does the same as [`refused`] for a request to start a replay. Without a response the replay may
 /// have started.
 pub(crate) fn not_started(error: &Error, fields: &Fields, otherwise: &str) -> Response {
+    Notice::bad(may_have_started(error)).back(fields, otherwise)
+}
+
+/// Returns the text of the error of such a request, and what to do.
+pub(crate) fn may_have_started(error: &Error) -> String {
     if !matches!(error, Error::Unreachable { .. }) {
-        return refused(error, fields, otherwise);
+        return explained(error);
     }
     let text = "It is unknown whether it was started: look at the replays before you try again.";
-    Notice::bad(format!("{}\n{text}", with_cause(error))).back(fields, otherwise)
+    format!("{}\n{text}", with_cause(error))
 }
 
 /// Returns the operator's reason. Services refuse a change without one.

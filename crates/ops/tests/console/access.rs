@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sandbox::testing::eventually;
 use sandbox::{Life, Process};
 
 use crate::house::{House, command};
@@ -105,8 +106,9 @@ async fn probes_and_prometheus_have_an_address_without_tls() {
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
-    let (status, metrics) = get("/metrics").await;
-    assert!(status == 200 && metrics.contains("orderflow_"), "{metrics}");
+    // There are none until it has asked the services.
+    let metrics = async || get("/metrics").await.1.contains("orderflow_").then_some(());
+    eventually("the metrics", PATIENCE, metrics).await;
     for page in ["/", "/failures", "/sign-in"] {
         assert_eq!(get(page).await.0, 404, "{page}");
     }

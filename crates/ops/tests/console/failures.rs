@@ -126,10 +126,10 @@ async fn a_failure_appears_by_itself_is_rehearsed_replayed_and_resolved() {
     browser.shows("1 of 3 letters are settled.").await;
     let body = fake.bodies("POST", "/replays").pop().unwrap();
     assert_eq!((&body["rate"], &body["why"]), (&json!(50.0), &json!("the rate is there")));
-    browser.enter("#steer-why", "is it right?").await;
+    browser.enter("#steer-pause-why", "is it right?").await;
     fake.known().progress = [replay_of("running", 3, &json!({ "processed": 2 }))].into();
     browser.shows("2 of 3 letters are settled.").await;
-    let typed = "return document.querySelector('#steer-why').value";
+    let typed = "return document.querySelector('#steer-pause-why').value";
     assert_eq!(browser.run(typed).await, "is it right?", "a refresh leaves what is typed");
     {
         let mut known = fake.known();
@@ -178,6 +178,21 @@ async fn a_refresh_leaves_selected_rows_and_what_is_typed() {
     browser.press("Undo").await;
     browser.shows("2 letters restored.").await;
     browser.is_at("/failures?view=letters").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_to_pause_a_replay_is_not_sent_with_a_resume() {
+    let fake = Fake::start(known()).await;
+    fake.known().progress = [replay_of("running", 30, &json!({ "processed": 1 }))].into();
+    let house = house(&fake).await;
+    let browser = Browser::start().await;
+    browser.goto(&house.url(&format!("/replays/billing/{}", id(99)))).await;
+    browser.enter("#steer-pause-why", "the rates are wrong").await;
+    fake.known().progress = [replay_of("paused", 30, &json!({ "processed": 1 }))].into();
+    browser.shows("Resume").await;
+    let typed = "return document.querySelector('#steer-resume-why').value";
+    assert_eq!(browser.run(typed).await, "");
     browser.close().await;
 }
 

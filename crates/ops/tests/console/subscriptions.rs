@@ -28,14 +28,15 @@ async fn what_one_operator_does_appears_at_the_other_with_the_name() {
         browser.press("Sign in").await;
         browser.shows("Subscriptions").await;
     }
-    // Grace's typed text stays while the page is refreshed.
+    // Both want to pause it.
     grace.enter("main input[name=why]", "half a rea").await;
     ada.enter("main input[name=why]", "the rates are wrong").await;
     ada.press("Pause").await;
     grace.shows("Paused by ada").await;
     grace.shows("the rates are wrong").await;
     let typed = grace.run("return document.querySelector('main input[name=why]').value").await;
-    assert_eq!(typed, "half a rea");
+    assert_eq!(typed, "", "a reason for a pause is not sent with a resume");
+    grace.enter("main input[name=why]", "the rates are right").await;
     grace.press("Resume").await;
     ada.until("grace's resume", "return !document.body.innerText.includes('Paused by ada')").await;
     let acts: Vec<_> = house.service.known().acts.iter().map(|it| it["by"].clone()).collect();

@@ -9,7 +9,7 @@ use super::chosen::{Chosen, chosen, is_all};
 use super::query::Query;
 use crate::client::{Client, Filter, Selection, Status};
 use crate::console::fields::{Sent, is_local};
-use crate::console::refusal::{refused, why};
+use crate::console::refusal::{explained, refused, why};
 use crate::console::{Area, Console, Fields, Notice, Page, PageError, Session, Topic, filters};
 use crate::dlq::{DISCARD, LetterChange, RESTORE};
 use crate::error::Error;
@@ -67,23 +67,62 @@ async fn confirm_or_change<'a>(
         let page = console.page(change.question, Area::Failures, session);
         return Ok(Done::Asks(Box::new(Confirm::new(page, fields, change, &all).await?)));
     }
+    change_all(console, &all, change, fields).await.map(Done::Changed)
+}
+
+/// Changes the letters of all subscriptions, also if the change of one of them fails. The notice
+/// names those that failed; its undo applies to the others.
+async fn change_all(
+    console: &Console,
+    all: &[Chosen],
+    change: &LetterChange,
+    fields: &Fields,
+) -> Result<Notice, Error> {
     let why = why(fields)?;
+    let (mut messages, mut failures) = (Vec::new(), Vec::new());
     let (mut letters, mut undo) = (0, Some(Vec::new()));
-    for it in &all {
-        let undo_fields = undo_fields(it, change).await?;
-        let Chosen { client, group, selection } = it;
-        let changed = client.change_letters(change.act, group, selection, why).await?.letters;
-        console.live.signal(&[Topic::Failures, Topic::History]);
-        let undo_fields = undo_fields.filter(|_| has_changed_all(selection, changed));
-        undo = undo.zip(undo_fields).map(|(all, more)| [all, more].concat());
-        letters += changed;
+    for it in all {
+        match change_group(it, change, why).await {
+            Ok(changed) => {
+                console.live.signal(&[Topic::Failures, Topic::History]);
+                let of = if all.len() > 1 { format!(" of {}", it.group) } else { String::new() };
+                let changed_letters = count(changed.letters, "letter", "letters");
+                messages.push(format!("{changed_letters}{of} {}.", change.done));
+                letters += changed.letters;
+                undo = undo.zip(changed.undo).map(|(all, more)| [all, more].concat());
+            }
+            Err(error) if all.len() == 1 => return Err(error),
+            Err(error) => failures.push(format!("{}: {}", it.group, explained(&error))),
+        }
     }
-    let notice = Notice::new(format!("{} {}.", count(letters, "letter", "letters"), change.done));
-    let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(notice)) };
+    let is_bad = !failures.is_empty();
+    // The end of a long text is cut off, so the changes come before the failures.
+    messages.append(&mut failures);
+    let messages = messages.join("\n");
+    let notice = if is_bad { Notice::bad(messages) } else { Notice::new(messages) };
+    let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(notice) };
     let why = format!("undo: {why}");
     undo.push(("why".to_owned(), why[..why.floor_char_boundary(MAX_WHY)].to_owned()));
     undo.extend(fields.one("back").map(|back| ("back".to_owned(), back.to_owned())));
-    Ok(Done::Changed(notice.undo(&format!("/failures/{}", change.undo), undo)))
+    Ok(notice.undo(&format!("/failures/{}", change.undo), undo))
+}
+
+/// Result of a change of the letters of one subscription.
+struct ChangedGroup {
+    letters: u64,
+    /// The fields of the form that undoes it. `None` if that would change other letters too.
+    undo: Option<Vec<(String, String)>>,
+}
+
+async fn change_group(
+    it: &Chosen,
+    change: &LetterChange,
+    why: &str,
+) -> Result<ChangedGroup, Error> {
+    let undo = undo_fields(it, change).await?;
+    let Chosen { client, group, selection } = it;
+    let letters = client.change_letters(change.act, group, selection, why).await?.letters;
+    Ok(ChangedGroup { letters, undo: undo.filter(|_| has_changed_all(selection, letters)) })
 }
 
 /// Maximum length of a reason in bytes, as in the services.

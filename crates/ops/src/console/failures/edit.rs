@@ -107,7 +107,7 @@ async fn edit(
         return Ok(notice.back(&fields, &path));
     }
     let group = letter.summary.group.clone();
-    match rehearse::start(&console, &client, group, Selection::Ids(vec![id])).await {
+    match rehearse::start(&console, &client, group, Selection::Ids(vec![id]), false).await {
         Ok(started) => Ok(Redirect::to(&started).into_response()),
         Err(error) => Ok(not_started(&error, &fields, &path)),
     }

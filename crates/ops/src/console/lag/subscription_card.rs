@@ -88,4 +88,18 @@ impl SubscriptionCard {
     pub(super) fn can_resume(&self) -> bool {
         self.pause.is_some() || !self.breakers.is_empty()
     }
+
+    /// Returns the id of its form, which contains the acts that the form offers. A refresh keeps
+    /// the typed text of a form with the same id, so a reason for a pause would be sent with a
+    /// resume.
+    pub(super) fn form_id(&self) -> String {
+        let acts = if !self.can_resume() {
+            "pause"
+        } else if self.pause.is_some() {
+            "resume"
+        } else {
+            "resume-or-pause"
+        };
+        format!("{acts}-{}", self.id)
+    }
 }

@@ -52,6 +52,29 @@ async fn selected_letters_that_were_discarded_before_are_not_restored_by_an_undo
 }
 
 #[tokio::test]
+async fn a_subscription_that_fails_stops_neither_the_change_of_another_nor_its_undo() {
+    let (billing, analytics) = (Fake::start(known()).await, Fake::start(known()).await);
+    analytics.known().refuses = Some((409, "the dead letter is being replayed"));
+    let services = [("billing", billing.address), ("analytics", analytics.address)];
+    let serve = Serve::start(&services).await;
+    let mut operator = serve.operator();
+    let (fails, succeeds) = (format!("analytics/{}/analytics", id(3)), row(1));
+    let letters = [("letter", &*fails), ("letter", &*succeeds)];
+    let fields = [&letters[..], &[("why", "test orders"), ("back", HERE)]].concat();
+    let (_, page) = operator.act("/failures/rehearse", &letters).await;
+    has(&page, &["1 rehearsal is requested. analytics: the dead letter is being replayed"]);
+    let (_, page) = operator.act("/failures/discard", &fields).await;
+    has(&page, &["class=\"notice bad\"", "1 letter of billing discarded."]);
+    has(&page, &["analytics: the dead letter is being replayed"]);
+
+    let undo = form(&page, "/failures/restore", "id=\"said\"");
+    operator.act("/failures/restore", &borrowed(&undo)).await;
+    let restored = json!({ "group": "billing", "ids": [id(1)], "why": "undo: test orders" });
+    assert_eq!(billing.bodies("POST", "/dead-letters/restore"), [restored]);
+    assert!(analytics.bodies("POST", "/dead-letters/restore").is_empty());
+}
+
+#[tokio::test]
 async fn the_undo_of_a_pause_does_not_close_a_breaker_nor_end_another_pause() {
     let subscription = |paused: Value, opened_at: Value| {
         json!({

@@ -146,8 +146,9 @@ async fn selected_letters_of_two_subscriptions_are_two_rehearsals() {
     );
     assert_eq!((&bodies[1]["group"], &bodies[1]["ids"]), (&json!("billing.2"), &json!([id(40)])));
 
-    let (location, _) = operator.act("/failures/rehearse", &borrowed(&rows[..1])).await;
+    let (location, page) = operator.act("/failures/rehearse", &borrowed(&rows[..1])).await;
     assert_eq!(location, page_of());
+    has(&page, &["It waits for an instance of billing, or for another replay."]);
 }
 
 #[tokio::test]
@@ -274,6 +275,9 @@ async fn replays_of_all_services_are_listed() {
     let page = operator.page("/replays?group=analytics").await;
     has(&page, &[&id(3), "Of analytics only"]);
     lacks(&page, &[&id(7)]);
+    billing.known().replays = vec![replay_of("queued", 3, &json!({}))];
+    let waits = "waits for an instance of billing, or for another replay";
+    has(&operator.page("/replays?group=billing").await, &[waits]);
     billing.known().replays.clear();
     has(&operator.page("/replays?group=billing").await, &["No replays yet"]);
 }
