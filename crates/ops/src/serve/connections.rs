@@ -1,5 +1,5 @@
-//! The accept loop. axum's own limits neither the time that a client may stay silent nor the number
-//! of connections.
+//! The accept loop. axum's own limits neither the time that a client may stay silent, nor the time
+//! that it may read nothing, nor the number of connections.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::write_limit::TimedStream;
 use crate::client::CHANGE;
 
 /// Time limit for the headers of the first request of a connection.
@@ -73,7 +74,7 @@ pub(super) async fn serve<L: Listener>(
     }
 }
 
-/// Serves a connection until it ends, or stays silent for too long.
+/// Serves a connection until it ends, stays silent for too long, or reads its responses too slowly.
 fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -92,7 +93,8 @@ fn connection(
     // hyper's limit covers the time from the end of one request to the end of the next one's
     // headers.
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS);
-    let serving = graceful.watch(http.serve_connection(TokioIo::new(stream), answering));
+    let stream = TokioIo::new(TimedStream::new(stream));
+    let serving = graceful.watch(http.serve_connection(stream, answering));
     async move {
         let idle = async {
             tokio::time::sleep(FIRST_HEADERS).await;
@@ -160,7 +162,10 @@ fn late(is_change: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use axum::http::Method;
-    use axum::routing::any;
+    use axum::routing::{any, get};
+    use futures::stream::unfold;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -195,5 +200,40 @@ mod tests {
         let (status, _) = answered(Method::POST, body, Duration::ZERO).await;
         assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
         assert!(start.elapsed() < CHANGE, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_loses_its_connection() {
+        let router = Router::new().route("/", get(async || vec![b'x'; 1024 * 1024]));
+        let graceful = GracefulShutdown::new();
+        let (mut client, stream) = tokio::io::duplex(1024);
+        let start = Instant::now();
+        let serving = tokio::spawn(connection(stream, router, &graceful));
+        let requests = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(20);
+        client.write_all(&requests).await.unwrap();
+        tokio::time::timeout(IDLE * 10, serving).await.expect("an end").unwrap();
+        assert_eq!(start.elapsed().as_secs(), 30);
+        let mut unread = Vec::new();
+        client.read_to_end(&mut unread).await.unwrap();
+        assert!(unread.len() <= 1024, "{}", unread.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_signals_goes_on_as_long_as_its_client_reads() {
+        let signals = async || {
+            Body::from_stream(unfold(0, |sent| async move {
+                tokio::time::sleep(Duration::from_secs(15)).await;
+                (sent < 100).then_some((Ok::<_, Infallible>("event: lag\n\n"), sent + 1))
+            }))
+        };
+        let router = Router::new().route("/", get(signals));
+        let graceful = GracefulShutdown::new();
+        let (mut client, stream) = tokio::io::duplex(1024);
+        tokio::spawn(connection(stream, router, &graceful));
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut read = String::new();
+        client.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read.matches("event: lag").count(), 100, "{read}");
     }
 }

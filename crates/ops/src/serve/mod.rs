@@ -10,6 +10,7 @@ mod service_state;
 mod signals;
 mod trends;
 mod watchman;
+mod write_limit;
 
 pub(crate) use arrivals::{Arrivals, Process};
 pub(crate) use router::Watched;

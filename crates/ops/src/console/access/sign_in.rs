@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -24,9 +24,15 @@ use crate::console::{Console, Fields, PageError};
 const REFUSAL: Duration = Duration::from_millis(500);
 /// Time limit for the services to identify the token.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Maximum size of the forms that anyone may send without a session. The token has to fit a cookie,
+/// which browsers limit to 4 KiB; the rest is for the path that the sign-in leads back to.
+const MAX_FORM: usize = 8 * 1024;
 
 pub(in crate::console) fn routes() -> Router<Console> {
-    Router::new().route("/sign-in", get(show).post(sign_in)).route("/sign-out", post(sign_out))
+    Router::new()
+        .route("/sign-in", get(show).post(sign_in))
+        .route("/sign-out", post(sign_out))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
 }
 
 /// Returns the address of the sign-in that leads back to a path.

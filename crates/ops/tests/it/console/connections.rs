@@ -75,6 +75,11 @@ async fn what_no_browser_sends_is_refused_and_the_server_goes_on() {
     let long = "a".repeat(200_000);
     let address = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let header = |line: &str| format!("GET / HTTP/1.1\r\nhost: localhost\r\n{line}\r\n\r\n");
+    let sign_in = |form: &str| {
+        let content = "content-type: application/x-www-form-urlencoded\r\ncontent-length";
+        let head = "POST /sign-in HTTP/1.1\r\nhost: localhost";
+        format!("{head}\r\n{content}: {}\r\n\r\n{form}", form.len())
+    };
     for (request, status) in [
         (address(&format!("/flow?q={long}")), "431"),
         (header(&format!("cookie: {long}")), "431"),
@@ -86,6 +91,9 @@ async fn what_no_browser_sends_is_refused_and_the_server_goes_on() {
         (address("/failures/letters/billing/..%2f..%2fjobs"), "400"),
         (address("/flow?q=%00%0d%0aset-cookie:%20a=b"), "400"),
         (address("/sign-in?back=%0d%0aset-cookie:%20a=b"), "200"),
+        (sign_in(&format!("token={}", &long[..8_000])), "403"),
+        (sign_in(&format!("token={}", &long[..100_000])), "413"),
+        (sign_in(&"a&".repeat(4_000)), "413"),
         ("\0\0\0\0\r\n\r\n".to_owned(), "400"),
     ] {
         let mut stream = TcpStream::connect(serve.address()).await.unwrap();
