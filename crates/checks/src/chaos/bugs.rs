@@ -69,6 +69,7 @@ pub(crate) const BUGS: &[Bug] = &[
     under("billing-killed-before-commit", "inbox-outside-transaction", "one_invoice"),
     under("commits-out-of-order", "relay-last-seen", "one_event_id"),
     under("cluster-leader-killed", "one-acknowledgement", "one_event_id"),
+    under("cluster-two-killed", "timeout-taken-for-delivery", "one_event_id"),
     under("billing-killed-before-commit", "publish-before-commit", "nothing_uncommitted"),
     under("statement-kills-backend", "unavailable-counted", "only_poison_is_dead"),
     under("notification-killed-sending", "job-acknowledged-before-it-ran", "every_email_sent"),

@@ -18,6 +18,8 @@ const AFTERWARDS: usize = 50;
 const LETTERS: usize = 20_000;
 /// Maximum time until all of them are dead letters.
 const DYING: Duration = Duration::from_mins(2);
+/// Maximum time until a replay is under way, which waits for the end of the other one.
+const QUEUED: Duration = Duration::from_mins(5);
 /// Longer than a message waits for its next attempt to become a dead letter.
 const REFUSED: Duration = Duration::from_secs(4);
 /// Rate of each operator's replay, in letters per second.
@@ -123,7 +125,7 @@ async fn under_way(scene: &Scene, ids: &[&str]) -> Result<usize, Error> {
         replay["outcomes"]["processed"].as_i64() > Some(0) && replay["status"] == "running"
     };
     // The second replay waits for the first.
-    let deadline = Instant::now() + DYING;
+    let deadline = Instant::now() + QUEUED;
     while Instant::now() < deadline {
         for (index, id) in ids.iter().enumerate() {
             if has_begun(id).await {
