@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use envelope::{Event, Schema, TopicSpec};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::{Instant, sleep};
 
@@ -35,12 +36,17 @@ impl Event for ParcelShipped {
     }
 }
 
-/// Connects to the database in `DATABASE_URL`.
+/// Creates a pool of the database in `DATABASE_URL`.
 ///
 /// # Errors
-/// If it is not set, or the database does not answer.
-pub async fn database() -> Fallible<PgPool> {
-    Ok(PgPool::connect(&std::env::var("DATABASE_URL")?).await?)
+/// If it is not set, or is no URL of a database.
+pub fn database() -> Fallible<PgPool> {
+    Ok(pool(std::env::var("DATABASE_URL")?.parse()?))
+}
+
+/// The crates rely on what such a pool does with the connections of dropped futures.
+fn pool(database: PgConnectOptions) -> PgPool {
+    pg::PoolOptions::new("example").connect_lazily(database)
 }
 
 /// Creates a database on the server in `DATABASE_URL`, and connects to it. Its name ends with the
@@ -49,11 +55,11 @@ pub async fn database() -> Fallible<PgPool> {
 /// # Errors
 /// If the server is unavailable or refuses.
 pub async fn own_database(name: &str) -> Fallible<PgPool> {
-    let server = database().await?;
+    let server = database()?;
     let name = format!("{name}_{}", std::process::id());
     sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&server).await?;
     let options = (*server.connect_options()).clone().database(&name);
-    Ok(PgPool::connect_with(options).await?)
+    Ok(pool(options))
 }
 
 /// Returns the settings of Kafka clients: `KAFKA_BROKERS`, and `KAFKA_TOPIC_PREFIX` if it is set.

@@ -33,7 +33,7 @@ impl Handler for TotalWeight {
 
 #[tokio::main]
 async fn main() -> Fallible<()> {
-    let (pool, settings) = (database().await?, kafka()?);
+    let (pool, settings) = (database()?, kafka()?);
     consumer::migrate(&pool).await?;
     sqlx::raw_sql(
         "create table scales (grams bigint not null, events bigint not null);

@@ -20,7 +20,7 @@ fn shipped(parcel: &str) -> Fallible<Prepared> {
 
 #[tokio::main]
 async fn main() -> Fallible<()> {
-    let (pool, settings) = (database().await?, kafka()?);
+    let (pool, settings) = (database()?, kafka()?);
     outbox::migrate(&pool).await?;
     let topics = Topics { owned: vec![PARCELS], ..Topics::default() };
     for problem in kafka::ensure(&settings, &topics, TopicPolicy::Create).await? {
