@@ -11,7 +11,8 @@ use envelope::{Event, Schema};
 use sandbox::testing::{TestSpace, eventually};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{PgConnection, PgPool, SqlSafeStr};
 use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,6 +73,31 @@ async fn events_of_a_service_without_a_relay_are_reported() {
     };
     eventually("the end of the report", PATIENCE, well).await;
     running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_migration_that_waits_for_a_table_holds_up_its_users_for_seconds() {
+    let space = TestSpace::new().await;
+    let pool = PgPool::connect(space.database_url()).await.unwrap();
+    sqlx::query("create table parcel (weight int)").execute(&pool).await.unwrap();
+    let mut dump = pool.begin().await.unwrap();
+    sqlx::query("select from parcel").execute(&mut *dump).await.unwrap();
+    let alter = "alter table parcel add addressee text".into_sql_str();
+    let alter = Migration::new(1, "parcel".into(), MigrationType::Simple, alter, false);
+    let config = Config::for_tests(space.database_url(), "127.0.0.1:1", space.topic_prefix());
+    let service =
+        Service::new("parcels", config).migrations(Migrator::with_migrations(vec![alter]));
+    let then = async {
+        let waits = "select from pg_locks where relation = 'parcel'::regclass and not granted";
+        let waits = async || sqlx::query(waits).fetch_optional(&pool).await.unwrap().map(drop);
+        eventually("the migration to wait", PATIENCE, waits).await;
+        // A user of the earlier release, behind the migration.
+        let used = sqlx::query("select from parcel").execute(&pool);
+        tokio::time::timeout(PATIENCE, used).await.unwrap().unwrap();
+        dump.commit().await.unwrap();
+    };
+    let (started, ()) = tokio::join!(Box::pin(service.start()), then);
+    started.unwrap().shutdown().await;
 }
 
 static SHIPPED: Schema = Schema::new(r#"{ "$id": "https://example.com/parcel.shipped/1.0.json" }"#);
