@@ -18,7 +18,7 @@ pub(super) struct UnservedWork {
     pub(super) events: watch::Sender<Vec<String>>,
 }
 
-/// Whether events and jobs wait that nothing takes.
+/// The kinds of rows that wait for nothing: `true` if there are any.
 #[derive(Clone, Copy, Default, sqlx::FromRow)]
 struct Waiting {
     events: bool,

@@ -96,11 +96,7 @@ async fn a_consumer_with_options_that_can_not_work_says_so_until_its_end() {
     let options = Options { max_batch: 0, ..House::options() };
     let subscription = Subscription::new("group").each_once(note::<ParcelPacked>());
     let running = house.run_with(options, subscription);
-    let halted = async || match running.status.state() {
-        State::Halted(why) => Some(why),
-        _ => None,
-    };
-    let why = eventually("the consumer to refuse", PATIENCE, halted).await;
+    let why = running.halted().await;
     assert!(why.contains("max_batch"), "{why}");
     running.end().await;
 }

@@ -281,6 +281,15 @@ impl House {
 }
 
 impl Running {
+    /// Waits until the consumer halts, and returns the reason.
+    pub(crate) async fn halted(&self) -> String {
+        let halted = async || match self.status.state() {
+            State::Halted(why) => Some(why),
+            _ => None,
+        };
+        eventually("the consumer to refuse", PATIENCE, halted).await
+    }
+
     pub(crate) async fn end(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();

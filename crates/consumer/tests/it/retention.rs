@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::events::{ParcelId, ParcelPacked};
-use consumer::{Options, State, Subscription};
+use consumer::{Options, Subscription};
 use envelope::Event;
 use kafka::rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use kafka::rdkafka::client::DefaultClientContext;
@@ -20,8 +20,7 @@ async fn nothing_is_consumed_while_the_inbox_would_forget_too_early() {
         Options { inbox_retention: Some(Duration::from_hours(30 * 24)), ..House::options() };
     let subscription = || Subscription::new("group").each_once(note::<ParcelPacked>());
     let running = house.run_with(short, subscription());
-    let halted = async || matches!(running.status.state(), State::Halted(_)).then_some(());
-    eventually("the consumer to refuse", PATIENCE, halted).await;
+    running.halted().await;
     assert!(house.effects(parcel).await.is_empty());
     running.end().await;
 
@@ -41,11 +40,7 @@ async fn nothing_is_consumed_from_a_compacted_topic_while_the_inbox_forgets() {
         altered.unwrap();
     }
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
-    let halted = async || match running.status.state() {
-        State::Halted(why) => Some(why),
-        _ => None,
-    };
-    let why = eventually("the consumer to refuse", PATIENCE, halted).await;
+    let why = running.halted().await;
     assert!(why.contains("can arrive any time"), "{why}");
     running.end().await;
 }
